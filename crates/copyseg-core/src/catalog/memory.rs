@@ -1,0 +1,1 @@
+//! A catalog in memory, for tests and for jobs that need not outlive the process.

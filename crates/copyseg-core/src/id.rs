@@ -1,0 +1,69 @@
+//! Ids: newtypes over `i64`, so that one kind of id can never stand where another belongs.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::{Error, ErrorKind};
+
+macro_rules! id {
+    ($(#[doc = $doc:literal] $name:ident),+ $(,)?) => {$(
+        #[doc = $doc]
+        ///
+        /// Written as a string in JSON, because a 64-bit id does not survive the floating-point numbers of
+        /// most JSON readers.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        pub struct $name(pub i64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+
+            fn from_str(text: &str) -> Result<Self, Error> {
+                text.parse().map($name).map_err(|error| {
+                    Error::with_source(
+                        ErrorKind::InvalidArgument,
+                        format!("`{text}` is not a {}: expected a 64-bit integer", stringify!($name)),
+                        error,
+                    )
+                })
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )+};
+}
+
+id! {
+    #[doc = "Names a job: one restore of one snapshot."]
+    JobId,
+    #[doc = "Names a task: the part of a job that one worker carries out."]
+    TaskId,
+    #[doc = "Names a database, the namespace of collections."]
+    DatabaseId,
+    #[doc = "Names the collection that a job restores into."]
+    CollectionId,
+    #[doc = "Names a partition of the target collection."]
+    PartitionId,
+    #[doc = "Names a segment, in the snapshot or in the target."]
+    SegmentId,
+    #[doc = "Names a worker (a data node) for the time between its start and its end."]
+    NodeId,
+}
