@@ -1,20 +1,26 @@
 //! The durable record of segment-copy jobs and tasks.
 #![warn(missing_docs)]
 
-mod action;
-mod catalog;
-mod error;
 mod id;
+mod time;
 mod job;
 mod task;
-mod time;
+mod action;
+mod filter;
+mod task_store;
+mod snapshot;
+mod catalog;
+mod error;
 
 pub use action::{JobAction, TaskAction};
 pub use catalog::{
     Batch, Catalog, Head, Limits, Loaded, Operation, Record, RecordCounts, RecordKey, RecordKind, Revision,
 };
 pub use error::{Error, ErrorKind, Result};
+pub use filter::{JobFilter, TaskFilter};
 pub use id::{CollectionId, DatabaseId, JobId, NodeId, PartitionId, SegmentId, TaskId};
 pub use job::{Job, JobState, NewJob};
+pub use snapshot::{SetAside, Snapshot};
 pub use task::{Claim, NewTask, SegmentPair, Segments, Task, TaskState};
+pub use task_store::{PerState, Progress, TaskStore};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
