@@ -239,8 +239,14 @@ impl Limits {
 pub struct Loaded {
     /// The head that the records belong to.
     pub head: Head,
-    /// The records, a page at a time: those of kind [`Store`](RecordKind::Store) first, then in any order.
+    /// The records, at most [`PAGE_RECORDS_MAX`](Self::PAGE_RECORDS_MAX) at a time: those of kind
+    /// [`Store`](RecordKind::Store) first, then in any order. After an error nothing more comes.
     pub pages: BoxStream<'static, Result<Vec<Record>>>,
+}
+
+impl Loaded {
+    /// The most records in one page, so that loading needs little memory besides what the caller keeps.
+    pub const PAGE_RECORDS_MAX: usize = 1024;
 }
 
 /// A store of opaque records with one writer.

@@ -13,6 +13,7 @@ mod catalog;
 mod error;
 
 pub use action::{JobAction, TaskAction};
+pub use catalog::memory::MemoryCatalog;
 pub use catalog::{
     Batch, Catalog, Head, Limits, Loaded, Operation, Record, RecordCounts, RecordKey, RecordKind, Revision,
 };

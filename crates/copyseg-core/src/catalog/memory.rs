@@ -1,1 +1,134 @@
 //! A catalog in memory, for tests and for jobs that need not outlive the process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use futures::{StreamExt, stream};
+use imbl::OrdMap;
+use parking_lot::{Mutex, MutexGuard};
+
+use super::{Batch, Catalog, Head, Limits, Loaded, Operation, Record, RecordKey};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A handle on a store in memory. The store lives as long as any handle on it.
+///
+/// A clone is another open handle on the same store, as another process would have one: closing one leaves the
+/// other open, and a clone of a closed handle is how the store is opened again.
+///
+/// ```
+/// use copyseg_core::{Batch, Catalog, ErrorKind, MemoryCatalog};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> copyseg_core::Result<()> {
+/// let first = MemoryCatalog::new();
+/// let head = first.acquire().await?;
+/// first.clone().acquire().await?;
+/// let refused = first.commit(&head, &head, &Batch::from_iter([])).await;
+/// assert_eq!(refused.map_err(|error| error.kind()), Err(ErrorKind::Fenced));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct MemoryCatalog {
+    store: Arc<Mutex<Store>>,
+    limits: Limits,
+    closed: AtomicBool,
+}
+
+/// The records in load order, [`Store`](super::RecordKind::Store) first. A copy costs O(1), so a load is a copy.
+#[derive(Debug, Default)]
+struct Store {
+    head: Head,
+    records: OrdMap<RecordKey, Arc<[u8]>>,
+}
+
+impl MemoryCatalog {
+    /// An empty store that takes batches of 10,000 operations and 16 MiB.
+    pub fn new() -> Self {
+        Self::with_limits(Limits { operations_max: 10_000, bytes_max: 16 << 20 })
+    }
+
+    /// An empty store that takes batches within `limits`, for testing how a caller keeps to them.
+    pub fn with_limits(limits: Limits) -> Self {
+        Self { store: Arc::default(), limits, closed: AtomicBool::new(false) }
+    }
+
+    /// Starts a call: other tasks get their turn first, as they do while a catalog on disk works.
+    async fn enter(&self) -> Result<()> {
+        tokio::task::yield_now().await;
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::new(
+                ErrorKind::Closed,
+                "this handle on the store in memory is closed; clone it",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Default for MemoryCatalog {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clone for MemoryCatalog {
+    fn clone(&self) -> Self {
+        Self { store: Arc::clone(&self.store), limits: self.limits, closed: AtomicBool::new(false) }
+    }
+}
+
+#[async_trait]
+impl Catalog for MemoryCatalog {
+    async fn acquire(&self) -> Result<Head> {
+        let mut store = self.enter().await?;
+        store.head = store.head.acquired()?;
+        Ok(store.head)
+    }
+
+    async fn load(&self) -> Result<Loaded> {
+        let store = self.enter().await?;
+        let records = store.records.clone().into_iter();
+        let records = records.map(|(key, bytes)| Record { key, bytes: bytes.to_vec() });
+        let pages = stream::iter(records).chunks(Loaded::PAGE_RECORDS_MAX).map(Ok).boxed();
+        Ok(Loaded { head: store.head, pages })
+    }
+
+    async fn commit(&self, expected: &Head, next: &Head, batch: &Batch) -> Result<()> {
+        self.limits.check(batch)?;
+        let mut store = self.enter().await?;
+        if store.head != *expected {
+            return Err(Error::new(
+                ErrorKind::Fenced,
+                format!(
+                    "the store in memory is at revision {} of epoch {}, not at revision {} of epoch {}: \
+                     another writer has moved it",
+                    store.head.revision, store.head.epoch, expected.revision, expected.epoch
+                ),
+            ));
+        }
+        for operation in batch.operations() {
+            match operation {
+                Operation::Put(key, bytes) => store.records.insert(*key, Arc::clone(bytes)),
+                Operation::Delete(key) => store.records.remove(key),
+            };
+        }
+        store.head = *next;
+        Ok(())
+    }
+
+    async fn head(&self) -> Result<Head> {
+        Ok(self.enter().await?.head)
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    async fn close(&self) -> Result<()> {
+        let _calls_under_way = self.store.lock();
+        self.closed.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
