@@ -55,15 +55,13 @@ impl MemoryCatalog {
     }
 
     /// Starts a call: other tasks get their turn first, as they do while a catalog on disk works.
-    async fn enter(&self) -> Result<()> {
+    async fn enter(&self) -> Result<MutexGuard<'_, Store>> {
         tokio::task::yield_now().await;
-        if self.closed.load(Ordering::Acquire) {
-            return Err(Error::new(
-                ErrorKind::Closed,
-                "this handle on the store in memory is closed; clone it",
-            ));
+        let store = self.store.lock();
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Closed, "this handle on the store in memory is closed"));
         }
-        Ok(())
+        Ok(store)
     }
 }
 
