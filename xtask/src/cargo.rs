@@ -1,0 +1,48 @@
+//! Running cargo, so that whoever reads the log can repeat each step by hand.
+
+use std::process::{Command, Stdio};
+
+use crate::Outcome;
+use crate::workspace::root;
+
+/// Runs `cargo ARGS` at the root of the workspace.
+pub(crate) fn cargo(args: &[&str]) -> Outcome {
+    cargo_with(args, &[])
+}
+
+/// Runs `cargo ARGS` with more environment variables.
+pub(crate) fn cargo_with(args: &[&str], variables: &[(&str, &str)]) -> Outcome {
+    let assignments: String = variables.iter().map(|(name, value)| format!("{name}='{value}' ")).collect();
+    let line = format!("{assignments}cargo {}", args.join(" "));
+    eprintln!("$ {line}");
+    let status = command(args).envs(variables.iter().copied()).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("`{line}` ended with {status}")),
+        Err(error) => Err(format!("`{line}` did not start: {error}")),
+    }
+}
+
+/// What `cargo ARGS` prints.
+pub(crate) fn cargo_output(args: &[&str]) -> Result<String, String> {
+    let output = command(args).stderr(Stdio::inherit()).output();
+    match output {
+        Ok(output) if output.status.success() => {
+            String::from_utf8(output.stdout).map_err(|error| error.to_string())
+        }
+        Ok(output) => Err(format!("`cargo {}` ended with {}", args.join(" "), output.status)),
+        Err(error) => Err(format!("`cargo {}` did not start: {error}", args.join(" "))),
+    }
+}
+
+/// Whether the subcommand `cargo NAME` is installed, and its version line.
+pub(crate) fn cargo_version_of(name: &str) -> Option<String> {
+    let output = command(&[name, "--version"]).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args).current_dir(root());
+    command
+}

@@ -1,0 +1,65 @@
+//! Every check that CI runs, as commands of one program: `cargo xtask ci` runs them all.
+
+mod cargo;
+mod ci;
+mod clippy;
+mod deny;
+mod doc;
+mod examples;
+mod fmt;
+mod test;
+mod tidy;
+mod tree;
+mod workspace;
+
+use std::process::ExitCode;
+
+/// What a command answers: nothing, or what to tell the person who ran it.
+type Outcome = Result<(), String>;
+
+/// A command: its name, what it does, and the function that does it.
+type Command = (&'static str, &'static str, fn() -> Outcome);
+
+/// The commands, in the order in which `ci` runs its checks: the quick ones first, the tests last.
+const CHECKS: [Command; 8] = [
+    ("fmt", "formatting of every source file", fmt::run),
+    ("tidy", "the rules of this repository that no other tool knows", tidy::run),
+    ("tree", "which crates must not appear in which dependency trees", tree::run),
+    ("deny", "licences, sources and banned versions of dependencies", deny::run),
+    ("clippy", "lints of every target, with each feature alone, all and none", clippy::run),
+    ("doc", "documentation, private items included", doc::run),
+    ("examples", "every example, run to its end", examples::run),
+    ("test", "every test", test::run),
+];
+
+/// Commands that `ci` does not run.
+const OTHERS: [Command; 2] = [
+    ("ci", "every check above, in this order", ci::run),
+    ("advisories", "known vulnerabilities of dependencies; fetches the RustSec database", deny::advisories),
+];
+
+fn main() -> ExitCode {
+    let name = std::env::args().nth(1).unwrap_or_default();
+    let command = CHECKS.iter().chain(&OTHERS).find(|command| command.0 == name);
+    let Some((_, _, run)) = command else {
+        return usage(&name);
+    };
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask {name}: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage(name: &str) -> ExitCode {
+    if !name.is_empty() {
+        eprintln!("xtask: there is no command `{name}`\n");
+    }
+    eprintln!("usage: cargo xtask COMMAND\n");
+    for (name, purpose, _) in CHECKS.iter().chain(&OTHERS) {
+        eprintln!("  {name:<11} {purpose}");
+    }
+    ExitCode::from(2)
+}

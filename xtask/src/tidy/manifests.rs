@@ -1,0 +1,101 @@
+//! Rules for the manifests of the workspace: shared settings, and dependencies that point one way.
+
+use std::fs;
+
+use crate::workspace::{Member, members, root};
+
+/// Which packages of this workspace each may depend on. Conformance is for tests: any package may use it there.
+const MAY_DEPEND_ON: [(&str, &[&str]); 8] = [
+    ("copyseg-core", &[]),
+    ("copyseg-conformance", &["copyseg-core"]),
+    ("copyseg-redb", &["copyseg-core"]),
+    ("copyseg", &["copyseg-core", "copyseg-redb"]),
+    ("copyseg-restore", &["copyseg"]),
+    ("copyseg-cli", &["copyseg", "copyseg-restore"]),
+    ("copyseg-tests", &["copyseg", "copyseg-restore", "copyseg-cli"]),
+    ("xtask", &[]),
+];
+
+/// What is wrong with the manifests.
+pub(super) fn check() -> Result<Vec<String>, String> {
+    let mut violations = Vec::new();
+    for member in members()? {
+        let manifest = fs::read_to_string(&member.manifest).map_err(|error| error.to_string())?;
+        let broken = directions(&member).into_iter().chain(inheritance(&manifest));
+        violations.extend(broken.map(|violation| format!("{}: {violation}", member.name)));
+    }
+    violations.extend(changelog()?);
+    Ok(violations)
+}
+
+fn directions(member: &Member) -> Vec<String> {
+    let Some((_, allowed)) = MAY_DEPEND_ON.iter().find(|(name, _)| *name == member.name) else {
+        return vec!["is not in the table of dependencies of `cargo xtask tidy`".into()];
+    };
+    let is_ours = |name: &str| MAY_DEPEND_ON.iter().any(|(ours, _)| *ours == name);
+    let is_allowed = |(name, is_for_tests): &&(String, bool)| {
+        allowed.contains(&name.as_str()) || (*is_for_tests && name == "copyseg-conformance")
+    };
+    let ours = member.dependencies.iter().filter(|(name, _)| is_ours(name));
+    ours.filter(|dependency| !is_allowed(dependency))
+        .map(|(name, _)| format!("must not depend on `{name}`: dependencies point one way"))
+        .collect()
+}
+
+/// Lints, versions and features of dependencies have one place: the manifest of the workspace.
+fn inheritance(manifest: &str) -> Vec<String> {
+    let mut violations = Vec::new();
+    if !manifest.contains("[lints]\nworkspace = true") {
+        violations.push("does not have `[lints] workspace = true`".into());
+    }
+    let mut in_dependencies = false;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            in_dependencies = line.ends_with("dependencies]");
+        } else if in_dependencies && line.contains('=') && !line.contains("workspace = true") {
+            violations.push(format!("`{line}`: give the version in the manifest of the workspace"));
+        }
+    }
+    violations
+}
+
+/// The newest entry of the changelog is the version of the workspace.
+fn changelog() -> Result<Option<String>, String> {
+    let text =
+        fs::read_to_string(root().join("CHANGELOG.md")).map_err(|error| format!("CHANGELOG.md: {error}"))?;
+    let newest = text.lines().find(|line| line.starts_with("## ")).unwrap_or_default();
+    let version = env!("CARGO_PKG_VERSION");
+    let is_current = newest.split_whitespace().any(|word| word == version);
+    Ok((!is_current).then(|| format!("CHANGELOG.md: its newest entry `{newest}` is not about {version}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(name: &str, dependency: &str, is_for_tests: bool) -> Member {
+        Member {
+            name: name.into(),
+            manifest: "Cargo.toml".into(),
+            features: Vec::new(),
+            dependencies: vec![(dependency.into(), is_for_tests)],
+            examples: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn dependencies_point_one_way() {
+        assert_eq!(directions(&member("copyseg-redb", "copyseg-core", false)).len(), 0);
+        assert_eq!(directions(&member("copyseg-redb", "copyseg", false)).len(), 1);
+        assert_eq!(directions(&member("copyseg-redb", "copyseg-conformance", true)).len(), 0);
+        assert_eq!(directions(&member("copyseg-redb", "copyseg-conformance", false)).len(), 1);
+        assert_eq!(directions(&member("copyseg-unknown", "bytes", false)).len(), 1);
+    }
+
+    #[test]
+    fn versions_and_lints_have_one_place() {
+        let tidy = "[lints]\nworkspace = true\n[dependencies]\nbytes.workspace = true\n[features]\na = []\n";
+        assert_eq!(inheritance(tidy).len(), 0);
+        assert_eq!(inheritance("[dependencies]\nbytes = \"1\"\n").len(), 2);
+    }
+}
