@@ -10,6 +10,7 @@ mod filter;
 mod task_store;
 mod snapshot;
 mod catalog;
+mod wire;
 mod error;
 
 pub use action::{JobAction, TaskAction};
@@ -25,3 +26,4 @@ pub use snapshot::{SetAside, Snapshot};
 pub use task::{Claim, NewTask, SegmentPair, Segments, Task, TaskState};
 pub use task_store::{PerState, Progress, TaskStore};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
+pub use wire::{DecodedRecord, RECORD_BYTES_MAX, StoreFormat, decode_record};
