@@ -150,9 +150,9 @@ pub(crate) fn encode_format(format: &StoreFormat) -> Result<Arc<[u8]>> {
     encode(StoreFormat::KEY, v1::StoreFormatV1::from(format), "shorten the version")
 }
 
-/// The bytes of the counter stored under `key`.
-pub(crate) fn encode_counter(key: RecordKey, next_id: i64) -> Result<Arc<[u8]>> {
-    encode(key, v1::CounterV1 { next_id }, "")
+/// The bytes of the counter with this store record id, which is above 0.
+pub(crate) fn encode_counter(id: i64, next_id: i64) -> Result<Arc<[u8]>> {
+    encode(RecordKey { kind: RecordKind::Store, id }, v1::CounterV1 { next_id }, "")
 }
 
 fn encode(key: RecordKey, payload: impl Encode, advice: &str) -> Result<Arc<[u8]>> {

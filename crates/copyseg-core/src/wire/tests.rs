@@ -134,7 +134,7 @@ fn samples() -> Vec<Record> {
     let tasks = TaskState::ALL.map(sample_task);
     let store = [
         record(StoreFormat::KEY, &encode_format(&sample_format()).unwrap()),
-        record(COUNTER, &encode_counter(COUNTER, 1_000).unwrap()),
+        record(COUNTER, &encode_counter(COUNTER.id, 1_000).unwrap()),
     ];
     let mut records: Vec<_> = jobs.iter().chain([&bare_job()]).map(job_record).collect();
     records.extend(tasks.iter().chain([&bare_task()]).map(task_record));
@@ -524,7 +524,7 @@ fn store_records_of_version_1_stay_readable_and_are_written_the_same() {
     let format = sample_format();
     let encoded = encode_format(&format).unwrap();
     matches_golden("store_format", StoreFormat::KEY, &encoded, DecodedRecord::Format(format));
-    let encoded = encode_counter(COUNTER, 1_000).unwrap();
+    let encoded = encode_counter(COUNTER.id, 1_000).unwrap();
     matches_golden("store_counter", COUNTER, &encoded, DecodedRecord::Counter { next_id: 1_000 });
 }
 
