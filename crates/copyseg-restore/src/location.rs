@@ -1,0 +1,243 @@
+//! Where segments are read and written: a local directory or a prefix of a remote store, under one canonical URL.
+
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use copyseg_core::{Error, ErrorKind, Result};
+use object_store::ObjectStore;
+use object_store::multipart::MultipartStore;
+use url::Url;
+
+/// A remote store: what `object_store` offers for every cloud and for memory.
+pub trait RemoteStore: ObjectStore + MultipartStore {}
+
+impl<T: ObjectStore + MultipartStore> RemoteStore for T {}
+
+/// A local directory or a prefix of a remote store.
+///
+/// Displayed as its canonical URL, without secrets: two texts that mean the same place display the same.
+///
+/// ```
+/// # use copyseg_restore::Location;
+/// let here = Location::parse("./nightly/../restored/")?;
+/// assert_eq!(here.to_string(), Location::parse("restored")?.to_string());
+/// assert!(here.to_string().starts_with("file:///"));
+/// # Ok::<(), copyseg_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Location {
+    url: String,
+    place: Place,
+}
+
+#[derive(Clone)]
+pub(crate) enum Place {
+    Local(PathBuf),
+    Remote { store: Arc<dyn RemoteStore>, bucket: String, prefix: object_store::path::Path },
+}
+
+impl Location {
+    /// The location that `text` names: a path, or a `file://`, `s3://`, `gs://` or `az://` URL.
+    ///
+    /// Nothing needs to exist there. Symbolic links on the way are resolved. Credentials of remote stores come
+    /// from the environment (`AWS_ACCESS_KEY_ID`, `GOOGLE_SERVICE_ACCOUNT`, `AZURE_STORAGE_ACCOUNT_KEY` and
+    /// their like), never from the URL.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if it is no such location, or holds credentials, a query or a fragment;
+    /// [`ErrorKind::Unsupported`] if this build lacks the feature for its scheme;
+    /// [`ErrorKind::Unavailable`] if the file system cannot be asked.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text.split_once("://") {
+            None if text.is_empty() => Err(invalid("a location is empty: give a path or a URL")),
+            None => Self::local(Path::new(text)),
+            Some(("file", _)) => {
+                let path = Url::parse(text).ok().and_then(|url| url.to_file_path().ok());
+                Self::local(&path.ok_or_else(|| invalid(format!("`{text}` is not the URL of a local path")))?)
+            }
+            Some((scheme, _)) => {
+                let url = bare_url(scheme, text)?;
+                let store = remote_store(scheme, &url)?;
+                Self::with_store(url.as_str(), store)
+            }
+        }
+    }
+
+    /// The location `url` in a store that the caller has opened, whatever its scheme.
+    ///
+    /// `url` is `scheme://bucket/prefix`; stores given for the same scheme and bucket must be the same store.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if `url` is not of this form.
+    pub fn with_store(url: &str, store: Arc<dyn RemoteStore>) -> Result<Self> {
+        let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+        let url = bare_url(scheme, url)?;
+        let prefix = object_store::path::Path::from_url_path(collapsed(url.path())).map_err(|error| {
+            Error::with_source(ErrorKind::InvalidArgument, format!("`{url}` holds an unusable path"), error)
+        })?;
+        let bucket = format!("{scheme}://{}", url.host_str().unwrap_or_default());
+        let mut canonical = url;
+        if let Ok(mut segments) = canonical.path_segments_mut() {
+            segments.clear().extend(prefix.parts().map(|part| part.as_ref().to_owned()));
+        }
+        Ok(Self { url: canonical.into(), place: Place::Remote { store, bucket, prefix } })
+    }
+
+    /// The directory, if the location is local.
+    pub fn local_path(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Local(path) => Some(path),
+            Place::Remote { .. } => None,
+        }
+    }
+
+    /// The canonical URL, without secrets.
+    pub fn as_str(&self) -> &str {
+        &self.url
+    }
+
+    /// The last part of the URL, which names the snapshot or the restored collection to people.
+    pub(crate) fn name(&self) -> &str {
+        self.url.rsplit('/').find(|part| !part.is_empty()).unwrap_or_default()
+    }
+
+    /// Refuses two locations of which one lies inside the other.
+    pub(crate) fn check_apart(&self, other: &Self) -> Result<()> {
+        let below = |inner: &str, outer: &str| {
+            let outer = outer.trim_end_matches('/');
+            inner
+                .trim_end_matches('/')
+                .strip_prefix(outer)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if below(&self.url, &other.url) || below(&other.url, &self.url) {
+            return Err(invalid(format!(
+                "cannot restore from {self} to {other}: one lies inside the other; choose a target elsewhere"
+            )));
+        }
+        Ok(())
+    }
+
+    fn local(path: &Path) -> Result<Self> {
+        let path = canonical_path(path).map_err(|error| {
+            Error::with_source(
+                ErrorKind::Unavailable,
+                format!("cannot resolve the path {}", path.display()),
+                error,
+            )
+        })?;
+        let url = Url::from_file_path(&path)
+            .map_err(|()| invalid(format!("{} cannot be written as a URL", path.display())))?;
+        Ok(Self { url: url.into(), place: Place::Local(path) })
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.url)
+    }
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidArgument, message)
+}
+
+/// The URL, if it has a host and nothing that could be a secret. No message repeats the text, which may hold one.
+fn bare_url(scheme: &str, text: &str) -> Result<Url> {
+    let url = Url::parse(text).map_err(|error| {
+        Error::with_source(ErrorKind::InvalidArgument, format!("the {scheme} URL cannot be read"), error)
+    })?;
+    if !url.username().is_empty()
+        || url.password().is_some()
+        || url.query().is_some()
+        || url.fragment().is_some()
+    {
+        return Err(invalid(format!(
+            "the {scheme} URL holds credentials, a query or a fragment: write {scheme}://bucket/prefix and put \
+             credentials and settings into the environment"
+        )));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(invalid(format!("the {scheme} URL names no bucket: write {scheme}://bucket/prefix")));
+    }
+    Ok(url)
+}
+
+/// The path without empty parts, which `object_store` refuses.
+fn collapsed(path: &str) -> String {
+    path.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
+}
+
+/// The absolute path with links resolved as far as it exists, and the rest resolved by its text.
+fn canonical_path(path: &Path) -> std::io::Result<PathBuf> {
+    let absolute = std::path::absolute(path)?;
+    let mut rest = Vec::new();
+    let mut existing = absolute.as_path();
+    let mut resolved = loop {
+        match existing.canonicalize() {
+            Ok(resolved) => break resolved,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let (Some(parent), Some(last)) = (existing.parent(), existing.components().next_back()) else {
+            break existing.to_owned();
+        };
+        rest.push(last);
+        existing = parent;
+    };
+    for component in rest.into_iter().rev() {
+        match component {
+            Component::ParentDir => _ = resolved.pop(),
+            component => resolved.push(component),
+        }
+    }
+    Ok(resolved)
+}
+
+fn remote_store(scheme: &str, url: &Url) -> Result<Arc<dyn RemoteStore>> {
+    let _ = url;
+    match scheme {
+        #[cfg(feature = "s3")]
+        "s3" => opened(object_store::aws::AmazonS3Builder::from_env().with_url(url.as_str()).build()),
+        #[cfg(feature = "gcs")]
+        "gs" => {
+            opened(object_store::gcp::GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).build())
+        }
+        #[cfg(feature = "azure")]
+        "az" => opened(object_store::azure::MicrosoftAzureBuilder::from_env().with_url(url.as_str()).build()),
+        #[allow(unreachable_patterns)]
+        "s3" | "gs" | "az" => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "this build cannot open {scheme}:// locations: build it with the feature {}",
+                match scheme {
+                    "s3" => "s3",
+                    "gs" => "gcs",
+                    _ => "azure",
+                }
+            ),
+        )),
+        _ => Err(invalid(format!(
+            "`{scheme}://` is no place to restore from or to: use a path, file://, s3://, gs:// or az://"
+        ))),
+    }
+}
+
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+fn opened(store: object_store::Result<impl RemoteStore>) -> Result<Arc<dyn RemoteStore>> {
+    match store {
+        Ok(store) => Ok(Arc::new(store)),
+        Err(error) => Err(Error::with_source(
+            ErrorKind::InvalidArgument,
+            "the remote store cannot be opened: check its settings in the environment",
+            error,
+        )),
+    }
+}
