@@ -127,10 +127,6 @@ impl Snapshot {
 
 /// How transactions and recovery change a snapshot that they own. A clone taken earlier does not move.
 impl Snapshot {
-    pub(crate) fn empty() -> Self {
-        Self::default()
-    }
-
     pub(crate) fn set_revision(&mut self, revision: Revision) {
         self.state().revision = revision;
     }

@@ -1,0 +1,339 @@
+//! The committer: a task of its own that gathers what was accepted into batches, commits one at a time, and
+//! publishes what became durable.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tracing::{error, warn};
+
+use super::recovery::Recovered;
+use super::{Changes, Shared, backoff, unknown};
+use crate::catalog::{Batch, Head, Limits, Operation, RecordCounts, RecordKey, RecordKind, random};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{JobId, TaskId};
+use crate::snapshot::Snapshot;
+use crate::txn::task_key;
+
+/// One entry of the queue.
+pub(super) struct Item {
+    pub(super) work: Work,
+    pub(super) answer: oneshot::Sender<Result<()>>,
+    pub(super) _place: OwnedSemaphorePermit,
+}
+
+/// What has to become durable together.
+#[derive(Default)]
+pub(super) struct Work {
+    /// The records it writes; empty for a caller that only waits for what came before.
+    pub(super) operations: Vec<Operation>,
+    /// The state it makes visible, and what is new in it; `None` for staged records, which nobody sees yet.
+    pub(super) publishes: Option<(Snapshot, Changes)>,
+    /// Tasks that it makes invisible without deleting their records.
+    pub(super) orphaned: Vec<TaskId>,
+    /// Tasks that it makes visible without writing their records.
+    pub(super) adopted: Vec<TaskId>,
+    /// Staged records that will never be adopted.
+    pub(super) abandoned: Vec<TaskId>,
+}
+
+/// How many records of removed jobs are deleted with one batch, so that nobody waits long behind them.
+const SWEEP_MAX: usize = 1024;
+
+/// How long to wait before sweeping again after storage refused a batch.
+const SWEEP_RETRY: Duration = Duration::from_secs(1);
+
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    head: Head,
+    /// Every stored record that the published state does not show.
+    hidden: HashSet<RecordKey>,
+    /// Those of them that nothing will ever show: they are deleted when there is room.
+    debt: BTreeSet<RecordKey>,
+    sweeping: bool,
+}
+
+enum Outcome {
+    Applied,
+    /// Certainly not applied; a later batch may be.
+    Refused(Error),
+    /// Nothing can be committed any more.
+    Over(Error),
+}
+
+impl Committer {
+    pub(super) fn new(shared: Arc<Shared>, recovered: Recovered) -> Self {
+        let debt: BTreeSet<_> = recovered.orphans.into_iter().collect();
+        Self { shared, head: recovered.head, hidden: recovered.hidden, debt, sweeping: true }
+    }
+
+    pub(super) async fn run(mut self) {
+        // Answers whoever waits and refuses whoever comes, however this task ends: a catalog may panic.
+        let end = End(Arc::clone(&self.shared));
+        loop {
+            let (items, batch) = self.gather();
+            if items.is_empty() && batch.operations().is_empty() {
+                if self.is_over() {
+                    break;
+                }
+                self.wait().await;
+                continue;
+            }
+            match self.commit(&items, &batch).await {
+                Outcome::Applied => self.publish(items, &batch),
+                Outcome::Refused(error) => self.refuse(items, error),
+                Outcome::Over(error) => {
+                    self.shared.end(error.clone());
+                    let waiting = std::mem::take(&mut self.shared.accepted.lock().queue);
+                    fail(items.into_iter().chain(waiting), &error);
+                    break;
+                }
+            }
+        }
+        drop(end);
+    }
+
+    async fn wait(&self) {
+        if self.debt.is_empty() || self.sweeping {
+            self.shared.work.notified().await;
+        } else {
+            let _ = tokio::time::timeout(SWEEP_RETRY, self.shared.work.notified()).await;
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let accepted = self.shared.accepted.lock();
+        accepted.queue.is_empty() && self.shared.ended.get().is_some()
+    }
+
+    /// Takes from the queue what fits into one batch, and fills it up with records to sweep.
+    fn gather(&mut self) -> (Vec<Item>, Batch) {
+        let limits = self.shared.limits;
+        let mut batch = Gathered::default();
+        let mut items = Vec::new();
+        {
+            let mut accepted = self.shared.accepted.lock();
+            while let Some(item) = accepted.queue.front() {
+                if !items.is_empty() && !batch.fits(&item.work.operations, limits) {
+                    break;
+                }
+                let Some(item) = accepted.queue.pop_front() else { break };
+                batch.add(&item.work.operations);
+                items.push(item);
+            }
+        }
+        if self.sweeping && (!items.is_empty() || self.shared.ended.get().is_none()) {
+            for &key in self.debt.iter().take(SWEEP_MAX) {
+                let delete = [Operation::Delete(key)];
+                if !batch.operations.contains_key(&key) && batch.fits(&delete, limits) {
+                    batch.add(&delete);
+                }
+            }
+        }
+        (items, batch.operations.into_values().collect())
+    }
+
+    /// Commits `batch`, settling an unknown outcome by sending it again until something has moved the head: the
+    /// batch number in the head then says whose it was, and a late original can no longer apply.
+    async fn commit(&mut self, items: &[Item], batch: &Batch) -> Outcome {
+        if batch.operations().is_empty() && items.iter().all(|item| item.work.publishes.is_none()) {
+            return Outcome::Applied;
+        }
+        let next = match self.next_head(items, batch) {
+            Ok(next) => next,
+            Err(error) => return Outcome::Refused(error),
+        };
+        let catalog = &self.shared.catalog;
+        let mut unsettled = false;
+        for attempt in 0.. {
+            let error = match catalog.commit(&self.head, &next, batch).await {
+                Ok(()) => break,
+                Err(error) if error.kind() == ErrorKind::Fenced => match catalog.head().await {
+                    Ok(head) if head == next => break,
+                    Ok(head) if head != self.head => return Outcome::Over(error),
+                    Ok(_) => error,
+                    Err(error) => error,
+                },
+                Err(error) if error.kind() == ErrorKind::OutcomeUnknown => error,
+                Err(error) if unsettled => error,
+                Err(error) => return Outcome::Refused(error),
+            };
+            if unsettled && self.shared.ended.get().is_some() {
+                return Outcome::Over(Error::with_source(
+                    ErrorKind::OutcomeUnknown,
+                    unknown().to_string(),
+                    error,
+                ));
+            }
+            unsettled = true;
+            warn!(revision = %next.revision, attempt, "the outcome of a commit is unknown, asking again: {}", error.chain());
+            tokio::time::sleep(backoff(attempt)).await;
+        }
+        self.head = next;
+        Outcome::Applied
+    }
+
+    fn next_head(&self, items: &[Item], batch: &Batch) -> Result<Head> {
+        let published = items.iter().rev().find_map(|item| item.work.publishes.as_ref());
+        let revision = published.map_or(self.head.revision, |(state, _)| state.revision());
+        let mut counts = self.head.counts;
+        for operation in batch.operations() {
+            let key = operation.key();
+            count(&mut counts, key, self.is_stored(key), matches!(operation, Operation::Put(..)));
+        }
+        Ok(Head { batch: random()?, revision, counts, ..self.head })
+    }
+
+    /// Whether the store holds this record now, with everything up to the head.
+    fn is_stored(&self, key: RecordKey) -> bool {
+        let published = self.shared.published.load();
+        match key.kind {
+            RecordKind::Job if published.job(JobId(key.id)).is_some() => true,
+            RecordKind::Task if published.task(TaskId(key.id)).is_some() => true,
+            _ => self.hidden.contains(&key),
+        }
+    }
+
+    fn publish(&mut self, items: Vec<Item>, batch: &Batch) {
+        self.sweeping = true;
+        let mut newest = None;
+        let mut changes = Vec::new();
+        let mut answers = Vec::with_capacity(items.len());
+        for operation in batch.operations() {
+            self.debt.remove(&operation.key());
+            self.hidden.remove(&operation.key());
+        }
+        for Item { work, answer, _place } in items {
+            self.account(&work);
+            if let Some((state, change)) = work.publishes {
+                newest = Some(state);
+                changes.push(Arc::new(change));
+            }
+            answers.push(answer);
+        }
+        if let Some(state) = newest {
+            let sender = self.shared.changes.lock();
+            self.shared.published.store(Arc::new(state));
+            for change in changes {
+                // Nobody may be listening.
+                let _ = sender.send(change);
+            }
+        }
+        for answer in answers {
+            // A caller that is gone does not undo its transaction.
+            let _ = answer.send(Ok(()));
+        }
+    }
+
+    /// Keeps the books of what is stored without being visible, in the order the work was accepted.
+    fn account(&mut self, work: &Work) {
+        for operation in &work.operations {
+            let key = operation.key();
+            self.debt.remove(&key);
+            let shown = work.publishes.is_some() && key.kind != RecordKind::Store;
+            if matches!(operation, Operation::Put(..)) && !shown {
+                self.hidden.insert(key);
+            } else {
+                self.hidden.remove(&key);
+            }
+        }
+        for &task in &work.adopted {
+            self.hidden.remove(&task_key(task));
+        }
+        self.owe(&work.orphaned);
+        self.owe_abandoned(&work.abandoned);
+    }
+
+    fn owe(&mut self, tasks: &[TaskId]) {
+        self.hidden.extend(tasks.iter().copied().map(task_key));
+        self.debt.extend(tasks.iter().copied().map(task_key));
+    }
+
+    /// A batch that storage refused takes every transaction with it that was accepted on top of it.
+    fn refuse(&mut self, mut items: Vec<Item>, error: Error) {
+        self.sweeping = false;
+        {
+            let mut accepted = self.shared.accepted.lock();
+            accepted.state = Snapshot::clone(&self.shared.published.load());
+            items.extend(accepted.queue.drain(..));
+        }
+        for item in &items {
+            self.owe_abandoned(&item.work.abandoned);
+        }
+        if items.is_empty() {
+            warn!("storage refused to sweep what no job claims, trying again later: {}", error.chain());
+        }
+        let single = items.len() == 1 && error.kind() == ErrorKind::TooLarge;
+        let answer = if single {
+            error
+        } else {
+            Error::with_source(
+                ErrorKind::Unavailable,
+                "storage refused the change or one before it; nothing was changed, try again",
+                error,
+            )
+        };
+        fail(items, &answer);
+    }
+
+    /// Staged records may or may not have been stored before their addition was given up.
+    fn owe_abandoned(&mut self, tasks: &[TaskId]) {
+        let stored: Vec<_> =
+            tasks.iter().copied().filter(|task| self.hidden.contains(&task_key(*task))).collect();
+        self.owe(&stored);
+    }
+}
+
+/// The operations of a batch, the last write to each key winning.
+#[derive(Default)]
+struct Gathered {
+    operations: BTreeMap<RecordKey, Operation>,
+    size: usize,
+}
+
+impl Gathered {
+    fn fits(&self, operations: &[Operation], limits: Limits) -> bool {
+        let fresh =
+            operations.iter().filter(|operation| !self.operations.contains_key(&operation.key())).count();
+        let size: usize = operations.iter().map(Operation::size).sum();
+        self.operations.len() + fresh <= limits.operations_max && self.size + size <= limits.bytes_max
+    }
+
+    fn add(&mut self, operations: &[Operation]) {
+        for operation in operations {
+            self.size += operation.size();
+            if let Some(earlier) = self.operations.insert(operation.key(), operation.clone()) {
+                self.size -= earlier.size();
+            }
+        }
+    }
+}
+
+fn fail(items: impl IntoIterator<Item = Item>, error: &Error) {
+    for item in items {
+        let _ = item.answer.send(Err(error.clone()));
+    }
+}
+
+fn count(counts: &mut RecordCounts, key: RecordKey, before: bool, after: bool) {
+    if let Some(count) = counts.0.get_mut(key.kind as usize) {
+        *count = (*count + u64::from(after)).saturating_sub(u64::from(before));
+    }
+}
+
+/// Leaves nobody waiting when the committer ends.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            error!("the committer panicked: the meta manager takes no more work");
+        }
+        self.0.end(unknown());
+        // Dropping an item drops its answer, which its caller reads as an unknown outcome.
+        self.0.accepted.lock().queue.clear();
+        self.0.places.close();
+        self.0.finished.send_replace(true);
+    }
+}

@@ -1,0 +1,217 @@
+//! Opening: what a store holds becomes a snapshot, by the one rule of what is visible.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use tracing::{info, warn};
+
+use super::backoff;
+use crate::catalog::{Catalog, Head, Operation, Record, RecordCounts, RecordKey, RecordKind};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::JobId;
+use crate::job::Job;
+use crate::snapshot::{SetAside, Snapshot};
+use crate::task::Task;
+use crate::txn::{job_key, task_key};
+use crate::wire::{self, DecodedRecord, StoreFormat, decode_record};
+
+/// What a store holds.
+#[derive(Default)]
+pub(super) struct Recovered {
+    pub(super) head: Head,
+    pub(super) snapshot: Snapshot,
+    /// Tasks of no job: left over from an addition or a removal that was cut short.
+    pub(super) orphans: Vec<RecordKey>,
+    /// Ids that stay taken: tasks of a job whose record was set aside.
+    pub(super) reserved: HashSet<RecordKey>,
+    /// Every stored record that the snapshot does not show.
+    pub(super) hidden: HashSet<RecordKey>,
+    has_format: bool,
+}
+
+/// How often a lost answer to `acquire` is asked for again.
+const ACQUIRE_ATTEMPTS: u32 = 5;
+
+/// Becomes the writer. An answer that was lost is asked for again, under a fresh number: that is safe, because
+/// only the last number in the head counts.
+pub(super) async fn acquire(catalog: &dyn Catalog) -> Result<Head> {
+    let mut attempt = 0;
+    loop {
+        match catalog.acquire().await {
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown && attempt < ACQUIRE_ATTEMPTS => {
+                warn!(
+                    attempt,
+                    "the answer to taking over the store was lost, asking again: {}",
+                    error.chain()
+                );
+                tokio::time::sleep(backoff(attempt)).await;
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+impl Snapshot {
+    /// Reads the jobs and tasks of a store without becoming its writer.
+    ///
+    /// Records that cannot be decoded are in [`set_aside`](Self::set_aside).
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) if a newer version wrote the store,
+    /// [`Corrupt`](ErrorKind::Corrupt) if rows were lost, and what the catalog reports.
+    pub async fn load(catalog: &dyn Catalog) -> Result<Self> {
+        Ok(recover(catalog).await?.snapshot)
+    }
+}
+
+/// Loads every record, sets aside what cannot be decoded, and sorts out what is visible.
+pub(super) async fn recover(catalog: &dyn Catalog) -> Result<Recovered> {
+    let mut loaded = catalog.load().await?;
+    let mut gathering = Gathering::default();
+    while let Some(page) = loaded.pages.try_next().await? {
+        for record in page {
+            gathering.take(&record)?;
+        }
+    }
+    if gathering.counts != loaded.head.counts {
+        return Err(lost_rows(loaded.head.counts, gathering.counts));
+    }
+    Ok(gathering.finish(loaded.head))
+}
+
+#[derive(Default)]
+struct Gathering {
+    counts: RecordCounts,
+    jobs: BTreeMap<JobId, Job>,
+    tasks: Vec<Task>,
+    set_aside: BTreeMap<RecordKey, SetAside>,
+    store: Vec<RecordKey>,
+    next_id: Option<i64>,
+    has_format: bool,
+}
+
+impl Gathering {
+    fn take(&mut self, record: &Record) -> Result<()> {
+        if let Some(count) = self.counts.0.get_mut(record.key.kind as usize) {
+            *count += 1;
+        }
+        if record.key.kind == RecordKind::Store {
+            self.store.push(record.key);
+            self.has_format |= record.key.id == StoreFormat::KEY.id;
+        }
+        match decode_record(record) {
+            Ok(DecodedRecord::Job(job)) => drop(self.jobs.insert(job.id, job)),
+            Ok(DecodedRecord::Task(task)) => self.tasks.push(task),
+            Ok(DecodedRecord::Counter { next_id }) => self.next_id = self.next_id.max(Some(next_id)),
+            Ok(DecodedRecord::Format(format)) => format.check_readable()?,
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                let reason = error.chain();
+                self.set_aside.insert(record.key, SetAside { key: record.key, reason });
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// A task is visible if and only if its job is there with the same incarnation.
+    fn finish(self, head: Head) -> Recovered {
+        let mut recovered = Recovered { head, has_format: self.has_format, ..Recovered::default() };
+        recovered.hidden.extend(self.set_aside.keys().chain(&self.store));
+        let next_id = self.next_id.unwrap_or_else(|| self.rebuilt_counter());
+        for task in self.tasks {
+            let key = task_key(task.id);
+            match self.jobs.get(&task.job) {
+                Some(job) if job.incarnation == task.incarnation => {
+                    let task = task.settled_by(job).unwrap_or(task);
+                    recovered.snapshot.insert_task(Arc::new(task));
+                    continue;
+                }
+                None if self.set_aside.contains_key(&job_key(task.job)) => {
+                    drop(recovered.reserved.insert(key))
+                }
+                _ => recovered.orphans.push(key),
+            }
+            recovered.hidden.insert(key);
+        }
+        for job in self.jobs.into_values() {
+            recovered.snapshot.insert_job(Arc::new(job));
+        }
+        for record in self.set_aside.into_values() {
+            recovered.snapshot.set_aside_record(record);
+        }
+        recovered.snapshot.set_next_id(next_id);
+        recovered.snapshot.set_revision(head.revision);
+        recovered
+    }
+
+    /// The counter of a store whose counter record was lost to damage: far beyond every id in sight, because
+    /// ids may have been given out that no record names any more.
+    fn rebuilt_counter(&self) -> i64 {
+        const MARGIN: i64 = 1_000_000;
+        if self.jobs.is_empty() && self.tasks.is_empty() && self.set_aside.is_empty() {
+            return 1;
+        }
+        let jobs = self.jobs.keys().map(|id| id.0);
+        let tasks = self.tasks.iter().map(|task| task.id.0);
+        let targets = self.tasks.iter().flat_map(|task| task.segments.iter()).map(|pair| pair.target.0);
+        let set_aside = self.set_aside.keys().map(|key| key.id);
+        jobs.chain(tasks)
+            .chain(targets)
+            .chain(set_aside)
+            .max()
+            .unwrap_or_default()
+            .saturating_add(MARGIN)
+            .max(1)
+    }
+}
+
+impl Recovered {
+    /// Says what was found, and refuses what `strict` does not put up with.
+    pub(super) fn report(&self, strict: bool) -> Result<()> {
+        for record in self.snapshot.set_aside() {
+            warn!(record = %record.key, "set aside a record that cannot be decoded: {}", record.reason);
+        }
+        if !self.orphans.is_empty() {
+            info!(tasks = self.orphans.len(), "sweeping tasks that no job claims");
+        }
+        match self.snapshot.set_aside().next() {
+            Some(first) if strict => Err(Error::new(
+                ErrorKind::Corrupt,
+                format!(
+                    "open the store: {} of its records cannot be decoded, the first is {} ({}); see `copyseg check`",
+                    self.snapshot.set_aside().count(),
+                    first.key,
+                    first.reason
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The record of the store's format, if it has to be written first.
+    pub(super) fn format_to_write(&self) -> Result<Option<Operation>> {
+        if self.has_format {
+            return Ok(None);
+        }
+        Ok(Some(Operation::Put(StoreFormat::KEY, wire::encode_format(&StoreFormat::current())?)))
+    }
+}
+
+fn lost_rows(expected: RecordCounts, found: RecordCounts) -> Error {
+    let list = |counts: RecordCounts| {
+        let names = RecordKind::ALL.map(RecordKind::as_str);
+        let counts: Vec<_> =
+            names.iter().zip(counts.0).map(|(name, count)| format!("{count} {name}")).collect();
+        counts.join(", ")
+    };
+    Error::new(
+        ErrorKind::Corrupt,
+        format!(
+            "load the store: its head counts {} records, but {} were found; keep the files and run `copyseg check`",
+            list(expected),
+            list(found)
+        ),
+    )
+}

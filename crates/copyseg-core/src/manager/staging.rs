@@ -1,0 +1,90 @@
+//! Adding a job that is larger than one atomic batch: its tasks are stored first, where nobody sees them, and
+//! the job's own record, last, makes all of it visible.
+
+use std::sync::Arc;
+
+use super::{MetaManager, Work, unknown};
+use crate::catalog::{Limits, Operation, RecordKey};
+use crate::error::{ErrorKind, Result};
+use crate::id::{JobId, TaskId};
+use crate::job::{Job, NewJob};
+use crate::task::{NewTask, Task};
+use crate::txn::{job_key, task_key};
+use crate::wire;
+
+/// A batch of staged tasks takes at most this many records, so that other transactions come in between.
+const STAGE_MAX: usize = 1024;
+
+impl MetaManager {
+    /// Adds a job and its tasks, of any number, all or none.
+    ///
+    /// What fits into one batch of the backend is one commit. A larger job takes several, between which other
+    /// transactions run; it becomes visible, whole, with the last of them, and its ids are reserved until then.
+    /// Dropping this future does not stop the addition.
+    ///
+    /// # Errors
+    /// Those of [`Txn::add_job`](crate::Txn::add_job) and of [`transact`](Self::transact);
+    /// [`TooLarge`](ErrorKind::TooLarge) if a single record is.
+    pub async fn add_job(&self, job: NewJob, tasks: Vec<NewTask>) -> Result<JobId> {
+        // The job's own record and the counter's.
+        if tasks.len() + 2 <= self.shared.limits.operations_max {
+            let (job, tasks) = (job.clone(), tasks.clone());
+            match self.transact(|txn| txn.add_job(job, tasks)).await {
+                Err(error) if error.kind() == ErrorKind::TooLarge => {}
+                result => return result,
+            }
+        }
+        let manager = self.clone();
+        tokio::spawn(async move { manager.stage_job(job, tasks).await }).await.map_err(|_| unknown())?
+    }
+
+    async fn stage_job(&self, job: NewJob, tasks: Vec<NewTask>) -> Result<JobId> {
+        let prepared = self.transact(|txn| {
+            let (job, tasks) = txn.prepare_job(job, tasks)?;
+            let keys = tasks.iter().map(|task| task_key(task.id)).chain([job_key(job.id)]);
+            txn.reserve(keys);
+            Ok((job, tasks.into_iter().map(Arc::new).collect::<Vec<_>>()))
+        });
+        let (job, tasks) = prepared.await?;
+        let keys: Vec<RecordKey> =
+            tasks.iter().map(|task| task_key(task.id)).chain([job_key(job.id)]).collect();
+        let ids: Vec<TaskId> = tasks.iter().map(|task| task.id).collect();
+        let result = self.store_staged(job, tasks).await;
+        if result.is_err() {
+            // Whether this is taken or not, what stays behind is swept at the next open at the latest.
+            let _ = self.shared.submit(Work { abandoned: ids, ..Work::default() }).await;
+        }
+        let mut accepted = self.shared.accepted.lock();
+        for key in keys {
+            accepted.reserved.remove(&key);
+        }
+        result
+    }
+
+    async fn store_staged(&self, job: Job, tasks: Vec<Arc<Task>>) -> Result<JobId> {
+        // Checked before the first byte is written: the job's record may itself be too large.
+        wire::encode_job(&job)?;
+        let limits = self.shared.limits;
+        let mut batch = Vec::new();
+        let mut size = 0;
+        for task in &tasks {
+            let operation = Operation::Put(task_key(task.id), wire::encode_task(task)?);
+            if batch.len() == stage_max(limits) || size + operation.size() > limits.bytes_max {
+                self.store_batch(&mut batch).await?;
+                size = 0;
+            }
+            size += operation.size();
+            batch.push(operation);
+        }
+        self.store_batch(&mut batch).await?;
+        self.transact(|txn| Ok(txn.adopt_job(job, tasks))).await
+    }
+
+    async fn store_batch(&self, batch: &mut Vec<Operation>) -> Result<()> {
+        self.shared.submit(Work { operations: std::mem::take(batch), ..Work::default() }).await
+    }
+}
+
+fn stage_max(limits: Limits) -> usize {
+    limits.operations_max.min(STAGE_MAX)
+}
