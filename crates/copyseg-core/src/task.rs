@@ -175,7 +175,8 @@ pub struct Task {
     pub updated: Timestamp,
     /// When it reached a terminal state.
     pub completed: Option<Timestamp>,
-    /// The revision of the transaction that last changed it.
+    /// The revision of the transaction that last changed it. A task that was added with a job larger than one
+    /// batch carries the revision at which its id was taken, a little before that of its job.
     pub revision: Revision,
 }
 

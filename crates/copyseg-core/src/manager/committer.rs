@@ -228,6 +228,8 @@ impl Committer {
 
     /// Keeps the books of what is stored without being visible, in the order the work was accepted.
     fn account(&mut self, work: &Work) {
+        // First, because a transaction may add a task again under the id of one that it removed with its job.
+        self.owe(&work.orphaned);
         for operation in &work.operations {
             let key = operation.key();
             self.debt.remove(&key);
@@ -241,7 +243,6 @@ impl Committer {
         for &task in &work.adopted {
             self.hidden.remove(&task_key(task));
         }
-        self.owe(&work.orphaned);
         self.owe_abandoned(&work.abandoned);
     }
 

@@ -129,7 +129,7 @@ impl Gathering {
                     continue;
                 }
                 None if self.set_aside.contains_key(&job_key(task.job)) => {
-                    drop(recovered.reserved.insert(key))
+                    recovered.reserved.insert(key);
                 }
                 _ => recovered.orphans.push(key),
             }
