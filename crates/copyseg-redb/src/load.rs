@@ -1,0 +1,83 @@
+//! Reading every record, a page at a time, on a thread of its own.
+
+use std::thread;
+
+use copyseg_core::{Error, ErrorKind, Loaded, Record, RecordKey, RecordKind, Result};
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use redb::{ReadTransaction, ReadableTable, TableError};
+use tokio::sync::mpsc;
+
+use crate::error::{failed, guard};
+use crate::keys::records;
+use crate::writer::Writer;
+
+/// A page is full with this many bytes, however few the records, so that large records need little memory too.
+const PAGE_BYTES_MAX: usize = 4 << 20;
+
+type Pages = mpsc::Sender<Result<Vec<Record>>>;
+
+/// The records that `transaction` sees. One page is read ahead of the caller. The pages that it sees stay in the file
+/// until the stream has ended or is dropped, and the catalog stays open unless it is closed.
+pub(crate) fn pages(
+    transaction: ReadTransaction,
+    writer: Writer,
+) -> Result<BoxStream<'static, Result<Vec<Record>>>> {
+    let doing = format!("cannot load {}", writer.name());
+    let (pages, mut receiver) = mpsc::channel(1);
+    let read = {
+        let doing = doing.clone();
+        move || {
+            let error = match guard(ErrorKind::Corrupt, &doing, || Ok(send(&transaction, &pages))) {
+                Ok(Ok(())) => return,
+                Ok(Err(redb::Error::DatabaseClosed)) => interrupted(&doing, &writer),
+                Ok(Err(error)) => failed(doing, error),
+                Err(panic) => panic,
+            };
+            // If nobody listens any more, nobody misses the rest.
+            let _ = pages.blocking_send(Err(error));
+        }
+    };
+    thread::Builder::new().name("copyseg-redb-load".into()).spawn(read).map_err(|error| {
+        Error::with_source(
+            ErrorKind::Unavailable,
+            format!("{doing}: no thread could be started, try again"),
+            error,
+        )
+    })?;
+    Ok(stream::poll_fn(move |context| receiver.poll_recv(context)).boxed())
+}
+
+fn send(transaction: &ReadTransaction, pages: &Pages) -> Result<(), redb::Error> {
+    let mut page = Vec::new();
+    let mut page_bytes = 0;
+    for kind in RecordKind::ALL {
+        let table = match transaction.open_table(records(kind)) {
+            Err(TableError::TableDoesNotExist(_)) => continue,
+            table => table?,
+        };
+        for entry in table.iter()? {
+            let (id, bytes) = entry?;
+            let bytes = bytes.value().to_vec();
+            page_bytes += bytes.len();
+            page.push(Record { key: RecordKey { kind, id: id.value() }, bytes });
+            if page.len() == Loaded::PAGE_RECORDS_MAX || page_bytes >= PAGE_BYTES_MAX {
+                page_bytes = 0;
+                if pages.blocking_send(Ok(std::mem::take(&mut page))).is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    if !page.is_empty() {
+        let _ = pages.blocking_send(Ok(page));
+    }
+    Ok(())
+}
+
+fn interrupted(doing: &str, writer: &Writer) -> Error {
+    if writer.is_closed() {
+        return Error::new(ErrorKind::Closed, format!("{doing}: it was closed meanwhile; open it again"));
+    }
+    Error::new(ErrorKind::Unavailable, format!("{doing}: it was opened again after a failure; load it again"))
+}

@@ -1,0 +1,167 @@
+//! Where a database is opened, and opened again after a failure.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use copyseg_core::{Error, ErrorKind, Result};
+use redb::backends::FileBackend;
+use redb::{Builder, Database, DatabaseError, StorageBackend};
+
+use crate::error::{failed, io_failed};
+use crate::file::{self, Identity};
+use crate::holder::{self, HolderFile};
+use crate::options::RedbOptions;
+use crate::store::{Handle, Store, initialise};
+
+/// Where a database is opened.
+pub(crate) enum Source {
+    /// A file, to be written.
+    File(PathBuf, RedbOptions),
+    /// A file, only to be read.
+    ReadOnly(PathBuf, RedbOptions),
+    /// A storage that the embedder brought.
+    Backend(Box<dyn Fn() -> Result<Database, redb::Error> + Send>),
+}
+
+impl Source {
+    pub(crate) fn backend<B: StorageBackend>(
+        backend: impl Fn() -> io::Result<B> + Send + 'static,
+        options: RedbOptions,
+    ) -> Self {
+        Self::Backend(Box::new(move || {
+            let database = builder(options).create_with_backend(backend()?)?;
+            initialise(&database)?;
+            Ok(database)
+        }))
+    }
+
+    /// What messages call it.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::File(path, _) | Self::ReadOnly(path, _) => format!("the catalog {}", path.display()),
+            Self::Backend(_) => "the catalog in a storage of its own".into(),
+        }
+    }
+
+    /// Opens it for the first time, creating it if that is wanted.
+    pub(crate) fn open(&self) -> Result<Store> {
+        match self {
+            Self::File(path, options) => self.open_file(path, *options, options.create),
+            Self::ReadOnly(path, options) => self.open_read_only(path, *options),
+            Self::Backend(open) => {
+                let database = open().map_err(|error| failed(self.doing(), error))?;
+                self.store(Handle::Writable(database), None)
+            }
+        }
+    }
+
+    /// Opens it after a failure, never creating anything.
+    pub(crate) fn reopen(&self) -> Result<Store> {
+        match self {
+            Self::File(path, options) => {
+                file::forget_cached(path);
+                self.open_file(path, *options, false)
+            }
+            Self::ReadOnly(..) | Self::Backend(_) => self.open(),
+        }
+    }
+
+    fn open_file(&self, path: &Path, options: RedbOptions, create: bool) -> Result<Store> {
+        let mut store = match file::inspect(path)? {
+            Some(identity) => self.open_existing(path, options, identity)?,
+            None if create => match self.create(path, options)? {
+                Some(store) => store,
+                None => return self.open_file(path, options, false),
+            },
+            None => return Err(io_failed(self.doing(), io::ErrorKind::NotFound.into())),
+        };
+        store.holder = HolderFile::write(path);
+        file::sync_folder_of(path).map_err(|error| io_failed(self.doing(), error))?;
+        Ok(store)
+    }
+
+    fn open_existing(&self, path: &Path, options: RedbOptions, identity: Identity) -> Result<Store> {
+        let database = builder(options).open(path).map_err(|error| self.refused(path, error))?;
+        self.store(Handle::Writable(database), Some((path.into(), identity)))
+    }
+
+    /// `None` if another process created it meanwhile.
+    fn create(&self, path: &Path, options: RedbOptions) -> Result<Option<Store>> {
+        let doing = || format!("cannot create {}", self.name());
+        let (file, unnamed) = file::start(path).map_err(|error| io_failed(doing(), error))?;
+        let identity = file.metadata().map_err(|error| io_failed(doing(), error))?.into();
+        let create = || -> Result<Database, redb::Error> {
+            let database = builder(options).create_with_backend(FileBackend::new(file)?)?;
+            initialise(&database)?;
+            Ok(database)
+        };
+        let database = create().map_err(|error| failed(doing(), error))?;
+        let is_first = file::finish(unnamed, path).map_err(|error| io_failed(doing(), error))?;
+        is_first.then(|| self.store(Handle::Writable(database), Some((path.into(), identity)))).transpose()
+    }
+
+    fn open_read_only(&self, path: &Path, options: RedbOptions) -> Result<Store> {
+        let missing = || io_failed(self.doing(), io::ErrorKind::NotFound.into());
+        file::inspect(path)?.ok_or_else(missing)?;
+        let database = match builder(options).open_read_only(path) {
+            Err(DatabaseError::RepairAborted) => {
+                // Its writer was killed. Opening it to be written repairs it.
+                let repair = || -> Result<(), DatabaseError> {
+                    let database = builder(options).open(path)?;
+                    // Removes the note that the killed process left.
+                    drop(HolderFile::write(path));
+                    database.close()
+                };
+                repair().map_err(|error| match error {
+                    DatabaseError::Storage(error) => Error::with_source(
+                        ErrorKind::Unavailable,
+                        format!(
+                            "{}: it was not closed cleanly, and could not be repaired here; open it (or a copy of \
+                             it) once where it can be written",
+                            self.doing()
+                        ),
+                        error,
+                    ),
+                    error => self.refused(path, error),
+                })?;
+                builder(options).open_read_only(path)
+            }
+            result => result,
+        };
+        let database = database.map_err(|error| self.refused(path, error))?;
+        self.store(Handle::ReadOnly(database), None)
+    }
+
+    fn refused(&self, path: &Path, error: DatabaseError) -> Error {
+        match error {
+            DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => Error::with_source(
+                ErrorKind::Held,
+                format!("{}: {}", self.doing(), holder::describe(path)),
+                error,
+            ),
+            error => failed(self.doing(), error),
+        }
+    }
+
+    fn doing(&self) -> String {
+        format!("cannot open {}", self.name())
+    }
+
+    /// A redb database without a head is not a catalog, and is refused.
+    fn store(&self, database: Handle, place: Option<(PathBuf, Identity)>) -> Result<Store> {
+        let store = Store { holder: None, database, place, name: self.name() };
+        store.read()?;
+        Ok(store)
+    }
+}
+
+fn builder(options: RedbOptions) -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(options.cache_size_bytes).set_repair_callback(|repair| {
+        tracing::info!(
+            progress = repair.progress(),
+            "a catalog was not closed cleanly and is being repaired"
+        );
+    });
+    builder
+}

@@ -1,0 +1,167 @@
+//! An open redb database: the head and the records in it. Everything here runs on the writer thread.
+
+use std::path::PathBuf;
+
+use copyseg_core::{Batch, Error, ErrorKind, Head, Operation, RecordKind, Result};
+use redb::{
+    Database, Durability, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
+    WriteTransaction,
+};
+
+use crate::error::failed;
+use crate::file::{self, Identity};
+use crate::holder::HolderFile;
+use crate::keys::{HEAD, META, records};
+
+/// An open database and what belongs to it.
+pub(crate) struct Store {
+    // Before the database, so that it is dropped before another process can take the lock.
+    pub(crate) holder: Option<HolderFile>,
+    pub(crate) database: Handle,
+    /// The file as it was when opened, if it is one.
+    pub(crate) place: Option<(PathBuf, Identity)>,
+    /// What messages call it.
+    pub(crate) name: String,
+}
+
+/// The database, as it was opened.
+pub(crate) enum Handle {
+    Writable(Database),
+    ReadOnly(ReadOnlyDatabase),
+}
+
+impl Store {
+    /// The head, and a view of the records as they are now.
+    pub(crate) fn read(&self) -> Result<(Head, ReadTransaction)> {
+        let begin = || -> Result<_, redb::Error> {
+            let transaction = match &self.database {
+                Handle::Writable(database) => database.begin_read()?,
+                Handle::ReadOnly(database) => database.begin_read()?,
+            };
+            let head = head_bytes(&transaction.open_table(META)?)?;
+            Ok((head, transaction))
+        };
+        let (head, transaction) =
+            begin().map_err(|error| failed(format!("cannot read {}", self.name), error))?;
+        Ok((self.decode_head(head)?, transaction))
+    }
+
+    /// Replaces the head by what `decide` makes of it and applies `batch`, together and durably.
+    pub(crate) fn write(&mut self, decide: impl FnOnce(Head) -> Result<Head>, batch: &Batch) -> Result<Head> {
+        let doing = format!("cannot write to {}", self.name);
+        let database = self.writable()?;
+        let begin = || -> Result<_, redb::Error> {
+            let mut transaction = database.begin_write()?;
+            transaction.set_durability(Durability::Immediate)?;
+            let head = head_bytes(&transaction.open_table(META)?)?;
+            Ok((head, transaction))
+        };
+        let (head, transaction) = begin().map_err(|error| failed(&doing, error))?;
+        let next = decide(self.decode_head(head)?)?;
+        apply(&transaction, &next, batch).map_err(|error| failed(&doing, error))?;
+        transaction.commit().map_err(|error| {
+            let message = format!(
+                "{} did not say whether a commit was made; it is opened again at the next call, and sending the same \
+                 commit again settles it",
+                self.name
+            );
+            Error::with_source(ErrorKind::OutcomeUnknown, message, error)
+        })?;
+        self.check_place()?;
+        Ok(next)
+    }
+
+    /// Whether redb finds its file sound; `None` if records are being read from it.
+    pub(crate) fn check_integrity(&mut self) -> Result<Option<bool>> {
+        let doing = format!("cannot check {}", self.name);
+        match self.writable()?.check_integrity() {
+            Err(redb::DatabaseError::TransactionInProgress) => Ok(None),
+            result => result.map(Some).map_err(|error| failed(doing, error)),
+        }
+    }
+
+    /// Lets go of the file. Every commit is durable already; what fails here costs a repair at the next open.
+    pub(crate) fn close(self) {
+        let Self { holder, database, name, .. } = self;
+        drop(holder);
+        let closed = match database {
+            Handle::Writable(database) => database.close(),
+            Handle::ReadOnly(database) => database.close(),
+        };
+        if let Err(error) = closed {
+            tracing::warn!(%error, "could not close {name} cleanly; the next open repairs it");
+        }
+    }
+
+    fn writable(&mut self) -> Result<&mut Database> {
+        match &mut self.database {
+            Handle::Writable(database) => Ok(database),
+            Handle::ReadOnly(_) => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("{} was opened only to be read; open it for writing", self.name),
+            )),
+        }
+    }
+
+    fn decode_head(&self, bytes: Option<Vec<u8>>) -> Result<Head> {
+        let damaged = |source: Option<Error>| {
+            let message =
+                format!("the head of {} is damaged; keep the file, and restore a copy of it", self.name);
+            match source {
+                Some(source) => Error::with_source(ErrorKind::Corrupt, message, source),
+                None => Error::new(ErrorKind::Corrupt, message),
+            }
+        };
+        Head::from_bytes(&bytes.ok_or_else(|| damaged(None))?).map_err(|error| damaged(Some(error)))
+    }
+
+    /// A commit into a file that nobody will find again has not been kept. Whoever is at the path now says, by its
+    /// head, whether it has the commit.
+    fn check_place(&self) -> Result<()> {
+        match &self.place {
+            Some((path, identity)) if !file::is_at(path, *identity) => Err(Error::new(
+                ErrorKind::OutcomeUnknown,
+                format!(
+                    "{} was replaced or removed while it was open; put it back, and do not touch it while it is open",
+                    self.name
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Writes the head of a new catalog, unless there are tables already.
+pub(crate) fn initialise(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    if transaction.list_tables()?.next().is_some() {
+        return Ok(transaction.abort()?);
+    }
+    apply(&transaction, &Head::default(), &Batch::from_iter([]))?;
+    Ok(transaction.commit()?)
+}
+
+fn head_bytes(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<Option<Vec<u8>>, redb::Error> {
+    Ok(meta.get(HEAD)?.map(|bytes| bytes.value().to_vec()))
+}
+
+fn apply(transaction: &WriteTransaction, head: &Head, batch: &Batch) -> Result<(), redb::Error> {
+    transaction.open_table(META)?.insert(HEAD, head.to_bytes().as_slice())?;
+    for kind in RecordKind::ALL {
+        let mut operations =
+            batch.operations().iter().filter(|operation| operation.key().kind == kind).peekable();
+        if operations.peek().is_none() {
+            continue;
+        }
+        let mut table = transaction.open_table(records(kind))?;
+        for operation in operations {
+            match operation {
+                Operation::Put(key, bytes) => table.insert(key.id, &**bytes)?,
+                Operation::Delete(key) => table.remove(key.id)?,
+            };
+        }
+    }
+    Ok(())
+}
