@@ -208,7 +208,7 @@ impl FromIterator<Operation> for Batch {
 /// The largest batch that a backend takes atomically.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Operations in one batch, not counting the write of the head; at least 1.
+    /// Operations in one batch, not counting the write of the head; at least 32, so that any single step fits.
     pub operations_max: usize,
     /// The sum of [`Operation::size`] in one batch; at least 128 KiB, so that any single record fits.
     pub bytes_max: usize,
@@ -251,14 +251,72 @@ impl Loaded {
 
 /// A store of opaque records with one writer.
 ///
-/// Every rule below is a case of the same name in `copyseg-conformance`, which a backend passes with one line.
-///
 /// # Errors of every call
 /// A backend says what it knows. [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) from `commit` or `acquire` means
 /// that the change may or may not have been made, and may still be made. Every other kind means that it was
 /// certainly not made: [`Unavailable`](ErrorKind::Unavailable) (may work later),
 /// [`Fenced`](ErrorKind::Fenced) (the head is not the expected one), [`TooLarge`](ErrorKind::TooLarge),
 /// [`Corrupt`](ErrorKind::Corrupt), [`Closed`](ErrorKind::Closed).
+///
+/// # Contract
+/// Each rule is a case of the same name in `copyseg-conformance`, which a backend runs with one line. After every
+/// change a case looks at the store in three ways: as it is open, as a killed process would leave it, and closed
+/// and opened again.
+///
+/// Acquiring:
+/// - `a_new_store_is_empty_under_the_default_head`: before the first acquire there is no record.
+/// - `an_acquire_writes_the_next_epoch_and_a_fresh_writer`: durably, and keeps revision and counts.
+/// - `a_second_acquire_fences_the_first`: the first owner's commits are refused from then on.
+/// - `concurrent_acquires_leave_one_owner`: only the one whose head is stored can commit.
+/// - `a_lost_acquire_can_be_overtaken`: one whose reply was lost does not hinder the next.
+/// - `a_lost_acquire_fences_the_owner`: one whose reply was lost took effect all the same.
+/// - `an_acquire_lets_other_tasks_run`: it never blocks the thread that it is called on.
+///
+/// Committing:
+/// - `a_commit_writes_its_batch_and_the_head`: together and durably, before it returns.
+/// - `an_empty_batch_moves_the_head`: a batch without operations is a commit like any other.
+/// - `deleting_an_absent_record_is_fine`: and the rest of the batch is written.
+/// - `a_commit_on_another_head_writes_nothing`: a difference in any field makes it `Fenced`.
+/// - `concurrent_commits_on_one_head_have_one_winner`: the others are `Fenced`.
+/// - `the_next_head_is_stored_as_given`: what is in it, counts included, is the caller's business.
+/// - `any_sequence_of_batches_leaves_what_it_wrote`: no record is lost, and none comes back.
+/// - `a_commit_lets_other_tasks_run`: it never blocks the thread that it is called on.
+///
+/// Unknown outcomes, which are settled by writing on the same head:
+/// - `a_repeated_commit_is_refused`: what was applied cannot be applied again.
+/// - `a_resend_after_a_lost_request_is_applied`: what was not applied can be sent again.
+/// - `a_resend_after_a_lost_reply_is_refused`: and the batch number in the head says that it was applied.
+/// - `a_late_original_is_refused_after_an_empty_batch`: an empty batch ends the wait for it.
+/// - `a_dropped_commit_is_all_or_nothing`: a caller may drop the future of any call.
+///
+/// Limits:
+/// - `limits_fit_any_single_record`: and are at least as large as [`Limits`] says.
+/// - `a_batch_at_the_operations_limit_is_taken`: whole.
+/// - `a_batch_beyond_the_operations_limit_is_too_large`: nothing of it is written.
+/// - `a_batch_at_the_bytes_limit_is_taken`: whole.
+/// - `a_batch_beyond_the_bytes_limit_is_too_large`: nothing of it is written.
+///
+/// Records:
+/// - `any_id_of_any_kind_round_trips`: from the least `i64` to the greatest.
+/// - `kinds_do_not_share_ids`: the kind is part of the key.
+/// - `values_up_to_64_kib_round_trip`: from no byte at all.
+/// - `bytes_are_never_interpreted`: damaged records come back as they are, so that core can set them aside.
+///
+/// Loading:
+/// - `store_records_come_first`: they say how to read the others, which come in any order.
+/// - `a_load_returns_what_its_head_counts`: the head is the one that the records were written with.
+/// - `a_load_while_writing_is_one_point_in_time`: what is written after it began is not in it.
+/// - `loads_beside_a_writer_see_whole_commits`: and neither waits for the other.
+/// - `a_large_store_loads_in_bounded_pages`: of at most [`Loaded::PAGE_RECORDS_MAX`] records.
+/// - `an_abandoned_load_hinders_nothing`: a load may be dropped before its end.
+/// - `a_load_across_a_close_is_complete_or_fails`: it ends in `Closed` rather than short, and holds up no close.
+/// - `a_load_lets_other_tasks_run`: it never blocks the thread that it is called on.
+///
+/// Closing:
+/// - `every_call_after_a_close_is_refused`: with `Closed`, and changes nothing.
+/// - `closing_twice_is_fine`: also at the same time.
+/// - `a_closed_store_opens_again_at_once`: while the closed handle is still there.
+/// - `a_close_waits_for_commits_under_way`: each is applied, or refused with `Closed`, when it returns.
 #[async_trait]
 pub trait Catalog: fmt::Debug + Send + Sync {
     /// Becomes the writer: replaces the head by [`Head::acquired`], durably, and returns it.

@@ -1,0 +1,134 @@
+//! What a commit writes, and when it writes nothing.
+
+use copyseg_core::{Batch, ErrorKind, Head, RecordCounts, RecordKind, Revision};
+use futures::future::join_all;
+
+use crate::fixture::Fixture;
+use crate::writer::{Writer, delete, job, key, put, task, with_turns_for_others};
+
+/// A commit adds, overwrites and removes records and moves the head, all of it durably.
+pub async fn a_commit_writes_its_batch_and_the_head(fixture: &dyn Fixture) {
+    let mut writer = Writer::acquire(fixture).await;
+    writer.commit([put(job(1), "first"), put(task(1), "removed"), put(task(2), "untouched")]).await;
+    writer.assert_stored().await;
+    writer.commit([put(job(1), "second, and longer"), delete(task(1)), put(job(3), "new")]).await;
+    writer.assert_durable().await;
+}
+
+/// A commit without operations still moves the head durably; unknown outcomes are settled with it.
+pub async fn an_empty_batch_moves_the_head(fixture: &dyn Fixture) {
+    let mut writer = Writer::acquire(fixture).await;
+    writer.commit([put(job(1), "untouched")]).await;
+    writer.commit([]).await;
+    writer.assert_durable().await;
+}
+
+/// Removing a record that is not there is no error, and the rest of the batch is written.
+pub async fn deleting_an_absent_record_is_fine(fixture: &dyn Fixture) {
+    let mut writer = Writer::acquire(fixture).await;
+    writer.commit([delete(job(7)), put(task(7), "written"), delete(key(RecordKind::Store, 7))]).await;
+    writer.assert_durable().await;
+}
+
+/// A commit is refused when any field of the expected head differs from the stored one, and changes nothing.
+pub async fn a_commit_on_another_head_writes_nothing(fixture: &dyn Fixture) {
+    let mut writer = Writer::acquire(fixture).await;
+    writer.commit([put(job(1), "kept"), put(job(2), "kept")]).await;
+    let head = writer.stored.head;
+    let others = [
+        Head { epoch: head.epoch + 1, ..head },
+        Head { writer: head.writer ^ 1, ..head },
+        Head { batch: head.batch ^ 1, ..head },
+        Head { revision: Revision(head.revision.0 + 1), ..head },
+        Head { counts: RecordCounts([9, 9, 9]), ..head },
+        Head::default(),
+    ];
+    for expected in others {
+        let mut commit = writer.prepare([put(job(1), "lost"), delete(job(2)), put(task(3), "lost")]);
+        commit.expected = expected;
+        writer.assert_refused(&commit, ErrorKind::Fenced).await;
+    }
+    writer.assert_durable().await;
+}
+
+/// Of commits sent at the same time on one head exactly one is applied, and all of it.
+pub async fn concurrent_commits_on_one_head_have_one_winner(fixture: &dyn Fixture) {
+    let mut writer = Writer::acquire(fixture).await;
+    let commits: Vec<_> = (0..8)
+        .map(|id| {
+            let mut commit = writer.prepare([put(job(0), [id]), put(job(i64::from(id) + 1), [id])]);
+            commit.next.batch = u64::from(id);
+            commit
+        })
+        .collect();
+    let outcomes = join_all(commits.iter().map(|commit| commit.send(&*writer.catalog))).await;
+    let mut winners = Vec::new();
+    for (commit, outcome) in commits.iter().zip(outcomes) {
+        match outcome {
+            Ok(()) => winners.push(commit),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Fenced),
+        }
+    }
+    assert_eq!(winners.len(), 1, "commits applied on one head");
+    winners.into_iter().for_each(|winner| writer.note(winner));
+    writer.assert_durable().await;
+}
+
+/// The head is the caller's: every field comes back as it was given, and the next commit can expect it.
+pub async fn the_next_head_is_stored_as_given(fixture: &dyn Fixture) {
+    let mut writer = Writer::acquire(fixture).await;
+    let given = [
+        Head::default(),
+        Head { epoch: 1, writer: 2, batch: 3, revision: Revision(4), counts: RecordCounts([5, 6, 7]) },
+        Head {
+            epoch: u64::MAX,
+            writer: u64::MAX,
+            batch: u64::MAX,
+            revision: Revision(u64::MAX),
+            counts: RecordCounts([u64::MAX; 3]),
+        },
+    ];
+    for next in given {
+        let stored = writer.catalog.commit(&writer.stored.head, &next, &Batch::from_iter([])).await;
+        stored.expect("a commit on the head is taken");
+        writer.stored.head = next;
+        writer.assert_stored().await;
+    }
+    writer.assert_durable().await;
+}
+
+/// A long mixed history leaves what its writes add up to, while it is made and afterwards.
+pub async fn any_sequence_of_batches_leaves_what_it_wrote(fixture: &dyn Fixture) {
+    let mut writer = Writer::acquire(fixture).await;
+    let mut state = 7_u64;
+    let mut random = |bound: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % bound
+    };
+    for round in 0..100 {
+        let kind = RecordKind::ALL[random(3) as usize];
+        let first = random(20) as i64 - 10;
+        let operations: Vec<_> = (first..first + random(10) as i64)
+            .map(|id| match random(3) {
+                0 => delete(key(kind, id)),
+                _ => put(key(kind, id), vec![round; random(200) as usize]),
+            })
+            .collect();
+        writer.commit(operations).await;
+        if round % 10 == 0 {
+            writer.assert_stored().await;
+        }
+    }
+    writer.assert_durable().await;
+}
+
+/// While a commit is under way, other tasks on its thread get their turn.
+pub async fn a_commit_lets_other_tasks_run(fixture: &dyn Fixture) {
+    let mut writer = Writer::acquire(fixture).await;
+    let mut with_turns = 0;
+    for id in 0..20 {
+        let ((), turns) = with_turns_for_others(writer.commit([put(job(id), [0; 1000])])).await;
+        with_turns += u32::from(turns);
+    }
+    assert!(with_turns > 10, "{} of 20 commits kept the thread to themselves", 20 - with_turns);
+}
