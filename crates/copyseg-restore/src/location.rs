@@ -9,6 +9,10 @@ use object_store::ObjectStore;
 use object_store::multipart::MultipartStore;
 use url::Url;
 
+use crate::storage::Storage;
+use crate::storage::local::Local;
+use crate::storage::remote::Remote;
+
 /// A remote store: what `object_store` offers for every cloud and for memory.
 pub trait RemoteStore: ObjectStore + MultipartStore {}
 
@@ -28,13 +32,8 @@ impl<T: ObjectStore + MultipartStore> RemoteStore for T {}
 #[derive(Clone)]
 pub struct Location {
     url: String,
-    place: Place,
-}
-
-#[derive(Clone)]
-pub(crate) enum Place {
-    Local(PathBuf),
-    Remote { store: Arc<dyn RemoteStore>, bucket: String, prefix: object_store::path::Path },
+    local_path: Option<PathBuf>,
+    storage: Arc<dyn Storage>,
 }
 
 impl Location {
@@ -81,20 +80,22 @@ impl Location {
         if let Ok(mut segments) = canonical.path_segments_mut() {
             segments.clear().extend(prefix.parts().map(|part| part.as_ref().to_owned()));
         }
-        Ok(Self { url: canonical.into(), place: Place::Remote { store, bucket, prefix } })
+        let storage = Arc::new(Remote::new(store, bucket, prefix));
+        Ok(Self { url: canonical.into(), local_path: None, storage })
     }
 
     /// The directory, if the location is local.
     pub fn local_path(&self) -> Option<&Path> {
-        match &self.place {
-            Place::Local(path) => Some(path),
-            Place::Remote { .. } => None,
-        }
+        self.local_path.as_deref()
     }
 
     /// The canonical URL, without secrets.
     pub fn as_str(&self) -> &str {
         &self.url
+    }
+
+    pub(crate) fn storage(&self) -> Arc<dyn Storage> {
+        self.storage.clone()
     }
 
     /// The last part of the URL, which names the snapshot or the restored collection to people.
@@ -129,7 +130,8 @@ impl Location {
         })?;
         let url = Url::from_file_path(&path)
             .map_err(|()| invalid(format!("{} cannot be written as a URL", path.display())))?;
-        Ok(Self { url: url.into(), place: Place::Local(path) })
+        let storage = Arc::new(Local::new(path.clone()));
+        Ok(Self { url: url.into(), local_path: Some(path), storage })
     }
 }
 

@@ -1,0 +1,245 @@
+//! The engine: one run of a restore, from the request to its outcome.
+//!
+//! ```text
+//! prepare   what is there already? plan, record the job, take the target   -> engine/prepare.rs, target.rs
+//! dispatch  claim tasks, retry, watch heartbeats, deadline, stop           -> engine/dispatch.rs, attempt.rs
+//! publish   check the target, decide the outcome at its one key            -> engine/publish.rs
+//! ```
+//!
+//! Every step may be cut short at any point, by a crash or by dropping it; the next run goes on from what the
+//! catalog and the target say.
+
+mod attempt;
+mod dispatch;
+mod prepare;
+mod publish;
+mod target;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use copyseg_core::{Error, ErrorKind, Job, JobState, MetaManager, Result};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::dispatch::Halt;
+use self::prepare::Prepared;
+use crate::copy::CopyWorker;
+use crate::failure::Failure;
+use crate::layout;
+use crate::options;
+use crate::request::{Outcome, Phase, RestoreOptions, RestoreProgress, RestoreRequest};
+use crate::storage::Storage;
+use crate::worker::Worker;
+
+/// How long a stopped run waits for its last attempts to give back their tasks, and for its sweep.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// Carries out a restore, or goes on with it, and says how it ended.
+///
+/// `catalog_url` names the store behind `manager`, without secrets: it is written into the target, so that a
+/// restore from another catalog is refused. `progress` is kept up to date throughout. When `stop` is
+/// cancelled, the run gives back its tasks and returns [`Outcome::Stopped`] within five seconds.
+///
+/// The same request always has the same meaning: one that was completed is not repeated, even if the job was
+/// removed since; one that is unfinished goes on with its stored plan; one that failed or was cancelled is
+/// cleared away and begins anew.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use copyseg_core::{ManagerOptions, MemoryCatalog, MetaManager};
+/// # use copyseg_restore::{CancellationToken, Manifest, Outcome, RestoreProgress, RestoreRequest, restore};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let (source, target) = (folder.path().join("nightly"), folder.path().join("restored"));
+/// # std::fs::create_dir_all(source.join("7"))?;
+/// # std::fs::write(source.join("7/vectors.npy"), "content")?;
+/// let manager = MetaManager::open(Arc::new(MemoryCatalog::new()), ManagerOptions::default()).await?;
+/// let request = RestoreRequest::new(source.to_str().unwrap(), target.to_str().unwrap())?;
+/// let progress = tokio::sync::watch::Sender::new(RestoreProgress::default());
+/// let outcome = restore(&manager, "memory:", &request, &progress, &CancellationToken::new()).await?;
+/// assert!(matches!(outcome, Outcome::Completed { segments: 1, already: false, .. }));
+/// let manifest = Manifest::read(&request.target).await?.expect("it was completed");
+/// assert!(target.join(manifest.segments[0].target.to_string()).join("vectors.npy").exists());
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) for a source that is no snapshot, a target that belongs to
+/// somebody else, locations inside one another, and options that are out of range or differ from those of the
+/// unfinished restore: nothing was copied. [`Unavailable`](ErrorKind::Unavailable) if storage needs attention,
+/// such as a full disk: the message says what to do, and the same request goes on.
+/// [`Held`](ErrorKind::Held) if this process is restoring into the target already.
+/// [`SetAside`](ErrorKind::SetAside) if records of the job are damaged. And what the manager reports.
+pub async fn restore(
+    manager: &MetaManager,
+    catalog_url: &str,
+    request: &RestoreRequest,
+    progress: &watch::Sender<RestoreProgress>,
+    stop: &CancellationToken,
+) -> Result<Outcome> {
+    let worker = Arc::new(CopyWorker::new(&request.source, &request.target));
+    restore_with(manager, catalog_url, request, worker, progress, stop).await
+}
+
+/// Does the same as [`restore`], copying through a worker of the caller's.
+///
+/// # Errors
+/// Those of [`restore`].
+pub async fn restore_with(
+    manager: &MetaManager,
+    catalog_url: &str,
+    request: &RestoreRequest,
+    worker: Arc<dyn Worker>,
+    progress: &watch::Sender<RestoreProgress>,
+    stop: &CancellationToken,
+) -> Result<Outcome> {
+    options::check(&request.options)?;
+    request.source.check_apart(&request.target)?;
+    let _turn = Turn::take(request.target.as_str())?;
+    progress.send_replace(RestoreProgress::default());
+    let run = Run {
+        manager,
+        catalog_url,
+        request,
+        source: request.source.storage(),
+        target: request.target.storage(),
+        worker,
+        progress,
+        stop,
+    };
+    let outcome = run.outcome().await;
+    progress.send_modify(|progress| progress.phase = Phase::Ended);
+    outcome
+}
+
+/// One run of a restore.
+struct Run<'a> {
+    manager: &'a MetaManager,
+    catalog_url: &'a str,
+    request: &'a RestoreRequest,
+    source: Arc<dyn Storage>,
+    target: Arc<dyn Storage>,
+    worker: Arc<dyn Worker>,
+    progress: &'a watch::Sender<RestoreProgress>,
+    stop: &'a CancellationToken,
+}
+
+impl Run<'_> {
+    async fn outcome(&self) -> Result<Outcome> {
+        let prepared = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return Ok(Outcome::Stopped { job: self.progress.borrow().job }),
+            prepared = self.prepare() => prepared?,
+        };
+        let job = match prepared {
+            Prepared::Already(outcome) => return Ok(outcome),
+            Prepared::Job(job) => job,
+        };
+        let outcome = self.run(&job).await;
+        match &outcome {
+            Ok(Outcome::Completed { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. }) => {
+                self.sweep(options::restore_of(&job), true).await;
+            }
+            Ok(Outcome::Stopped { .. }) | Err(_) => self.sweep(options::restore_of(&job), false).await,
+        }
+        outcome
+    }
+
+    async fn run(&self, job: &Arc<Job>) -> Result<Outcome> {
+        if job.state != JobState::Publishing {
+            match self.dispatch(job).await? {
+                Halt::Copied => {}
+                Halt::Stopped => return Ok(Outcome::Stopped { job: Some(job.id) }),
+                Halt::Ended(job) => return self.acknowledge(&job).await,
+                Halt::Failed(reason) => return self.abort(job, JobState::Failed, &reason).await,
+                Halt::Blocked(error) => return self.wait_for_help(job, error).await,
+            }
+        }
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Ok(Outcome::Stopped { job: Some(job.id) }),
+            outcome = self.publish(job) => outcome,
+        }
+    }
+
+    /// Leaves the job as it is, with a word on why it waits.
+    async fn wait_for_help(&self, job: &Job, error: Error) -> Result<Outcome> {
+        let reason = copyseg_core::JobAction::Reason(short(format!("waits: {}", error.chain())));
+        if let Err(error) = self.manager.update_job(job.id, [reason]).await {
+            tracing::warn!(job = %job.id, %error, "the reason why the job waits could not be recorded");
+        }
+        Err(error)
+    }
+
+    /// Removes what this restore left unfinished, and at its end its plan. The next run does it again.
+    async fn sweep(&self, restore: Option<&str>, ended: bool) {
+        let Some(restore) = restore else { return };
+        let sweep = async {
+            self.target.sweep(&layout::staging(restore)).await?;
+            if ended { self.target.remove(layout::PLAN).await } else { Ok(()) }
+        };
+        let sweep = async { if ended { sweep.await } else { within_grace(sweep).await } };
+        if let Err(failure) = sweep.await {
+            tracing::warn!(restore, error = failure.error.chain(), "staging files could not be removed");
+        }
+    }
+}
+
+async fn within_grace(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let late = |_| Err(Failure::transient("it took too long; the next run does it"));
+    tokio::time::timeout(STOP_GRACE, work).await.unwrap_or_else(late)
+}
+
+/// The only run of this process into a target. Other processes are kept off by the catalog and the owner.
+struct Turn(String);
+
+static TURNS: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+
+impl Turn {
+    fn take(target: &str) -> Result<Self> {
+        if TURNS.lock().get_or_insert_default().insert(target.to_owned()) {
+            return Ok(Self(target.to_owned()));
+        }
+        Err(Error::new(
+            ErrorKind::Held,
+            format!("this process is already restoring into {target}: wait until it has ended"),
+        ))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        TURNS.lock().get_or_insert_default().remove(&self.0);
+    }
+}
+
+/// A reason that fits into a record, however long a server's answer was.
+fn short(mut reason: String) -> String {
+    const REASON_BYTES_MAX: usize = 2000;
+    if reason.len() > REASON_BYTES_MAX {
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+        reason.push_str("...");
+    }
+    reason
+}
+
+/// Repeats what storage cannot do now, a bounded number of times.
+async fn persist<T, E: Into<Error>, W: Future<Output = Result<T, E>>>(
+    options: &RestoreOptions,
+    mut work: impl FnMut() -> W,
+) -> Result<T> {
+    let mut delays = attempt::backoff(options);
+    for _ in 1..options.attempts_max {
+        match work().await.map_err(Into::into) {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                tracing::warn!(error = error.chain(), "storage was not available, trying again");
+                tokio::time::sleep(delays.next().unwrap_or(options.retry_delay_max)).await;
+            }
+            result => return result,
+        }
+    }
+    work().await.map_err(Into::into)
+}

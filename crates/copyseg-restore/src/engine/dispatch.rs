@@ -1,0 +1,325 @@
+//! The dispatcher: hands tasks to workers as slots get free, and reacts to what changes.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::ExponentialBackoff;
+use copyseg_core::{
+    Error, ErrorKind, Event, Job, JobId, NodeId, Result, Snapshot, Task, TaskFilter, TaskId, TaskState,
+};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Interval, MissedTickBehavior};
+
+use super::attempt::{Attempts, Report, backoff};
+use super::{Run, STOP_GRACE, short};
+use crate::failure::{Failure, FailureKind};
+use crate::request::Phase;
+use crate::worker::Shared;
+
+/// Why the dispatcher came to an end.
+pub(super) enum Halt {
+    /// Every task is completed.
+    Copied,
+    /// The run was asked to stop.
+    Stopped,
+    /// Somebody else ended the job.
+    Ended(Arc<Job>),
+    /// The job cannot be completed.
+    Failed(String),
+    /// It takes help to go on.
+    Blocked(Error),
+}
+
+struct Dispatcher<'a> {
+    run: &'a Run<'a>,
+    job: JobId,
+    attempts: Attempts,
+    /// Pending tasks that nothing keeps from being claimed.
+    ready: BTreeSet<TaskId>,
+    running: JoinSet<(TaskId, Report)>,
+    handles: HashMap<TaskId, AbortHandle>,
+    /// Failures in this run, and the waits that follow them.
+    failures: HashMap<TaskId, (u32, ExponentialBackoff)>,
+    delayed: HashSet<TaskId>,
+    delays: FuturesUnordered<BoxFuture<'static, TaskId>>,
+}
+
+impl Run<'_> {
+    /// Has every task of the job copied.
+    pub(super) async fn dispatch(&self, job: &Arc<Job>) -> Result<Halt> {
+        self.release_lost_tasks(job.id).await?;
+        let options = &self.request.options;
+        let slots_max = options.objects_in_flight;
+        let shared = Shared {
+            manager: self.manager.clone(),
+            slots: Arc::new(Semaphore::new(slots_max)),
+            slots_max,
+            beat_interval: options.heartbeat_timeout / 4,
+            progress: self.progress.clone(),
+        };
+        let attempts = Attempts {
+            job: Arc::clone(job),
+            node: fresh_node()?,
+            worker: Arc::clone(&self.worker),
+            shared,
+            options: options.clone(),
+            halt: self.stop.child_token(),
+        };
+        let mut dispatcher = Dispatcher {
+            run: self,
+            job: job.id,
+            attempts,
+            ready: BTreeSet::new(),
+            running: JoinSet::new(),
+            handles: HashMap::new(),
+            failures: HashMap::new(),
+            delayed: HashSet::new(),
+            delays: FuturesUnordered::new(),
+        };
+        let halt = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Ok(Halt::Stopped),
+            halt = dispatcher.run_until_halt() => halt,
+        };
+        dispatcher.wind_down().await;
+        halt
+    }
+
+    /// Gives back the tasks of workers of earlier processes. This process owns the catalog, so they are gone.
+    async fn release_lost_tasks(&self, job: JobId) -> Result<()> {
+        let lost = TaskFilter::new().job(job).states([TaskState::InProgress]);
+        let claims = self.manager.list_tasks(&lost)?.into_iter().filter_map(|task| task.claim());
+        let releases = claims.map(|claim| async move {
+            match self.manager.release_task(claim, "the process of its worker ended").await {
+                Err(error) if error.kind() == ErrorKind::StaleClaim => Ok(()),
+                released => released,
+            }
+        });
+        futures::future::try_join_all(releases).await.map(drop)
+    }
+}
+
+impl Dispatcher<'_> {
+    async fn run_until_halt(&mut self) -> Result<Halt> {
+        let mut subscription = self.run.manager.subscribe()?;
+        let snapshot = subscription.snapshot().clone();
+        self.begin_progress(&snapshot);
+        if let Some(halt) = self.look_at(&snapshot)? {
+            return Ok(halt);
+        }
+        let mut timer = timer(self.run.request.options.heartbeat_timeout);
+        loop {
+            let slots = Arc::clone(&self.attempts.shared.slots);
+            let halt = tokio::select! {
+                biased;
+                event = subscription.next() => self.react(event?)?,
+                Some(joined) = self.running.join_next() => match joined {
+                    Ok((task, report)) => self.take_report(task, report)?,
+                    Err(aborted) if aborted.is_cancelled() => None,
+                    Err(panic) => return Err(Error::with_source(
+                        ErrorKind::Unavailable,
+                        format!("a worker of job {} panicked: run the same restore again", self.job),
+                        panic,
+                    )),
+                },
+                Some(task) = self.delays.next() => {
+                    self.delayed.remove(&task);
+                    self.reconsider(task)?;
+                    None
+                }
+                _ = timer.tick() => self.keep_time().await?,
+                // A task is claimed when an object slot is free, which it keeps for its first object.
+                Ok(slot) = slots.acquire_owned(), if !self.ready.is_empty() => {
+                    if let Some(task) = self.ready.pop_first() {
+                        let attempt = self.attempts.clone().attempt(task, slot);
+                        let handle = self.running.spawn(async move { (task, attempt.await) });
+                        self.handles.insert(task, handle);
+                    }
+                    None
+                }
+            };
+            if let Some(halt) = halt {
+                return Ok(halt);
+            }
+        }
+    }
+
+    /// Lets the attempts under way give back their tasks; what does not end in time is left to the next run.
+    async fn wind_down(&mut self) {
+        self.attempts.halt.cancel();
+        let all = async { while self.running.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_GRACE, all).await.is_err() {
+            self.running.abort_all();
+        }
+    }
+
+    fn react(&mut self, event: Event) -> Result<Option<Halt>> {
+        let changes = match event {
+            Event::Lagged(snapshot) => return self.look_at(&snapshot),
+            Event::Changes(changes) => changes,
+        };
+        for (id, job) in &changes.jobs {
+            if *id == self.job {
+                match job {
+                    Some(job) if job.state.is_terminal() => return Ok(Some(Halt::Ended(Arc::clone(job)))),
+                    Some(_) => {}
+                    None => return Err(removed(self.job)),
+                }
+            }
+        }
+        let mut completed = false;
+        for task in changes.tasks.iter().filter_map(|(_, task)| task.as_ref()) {
+            if task.job == self.job {
+                completed |= task.state == TaskState::Completed;
+                if let Some(halt) = self.take_task(task) {
+                    return Ok(Some(halt));
+                }
+            }
+        }
+        Ok(if completed { self.halt_if_copied(&self.run.manager.snapshot()?) } else { None })
+    }
+
+    /// Starts over from a whole state.
+    fn look_at(&mut self, snapshot: &Snapshot) -> Result<Option<Halt>> {
+        match snapshot.job(self.job) {
+            None => return Err(removed(self.job)),
+            Some(job) if job.state.is_terminal() => return Ok(Some(Halt::Ended(Arc::clone(job)))),
+            Some(_) => {}
+        }
+        let halts = snapshot.tasks_of_job(self.job).filter_map(|task| self.take_task(task)).next();
+        Ok(halts.or_else(|| self.halt_if_copied(snapshot)))
+    }
+
+    fn take_task(&mut self, task: &Task) -> Option<Halt> {
+        match task.state {
+            TaskState::Pending
+                if !self.handles.contains_key(&task.id) && !self.delayed.contains(&task.id) =>
+            {
+                self.ready.insert(task.id);
+                None
+            }
+            TaskState::Failed => Some(Halt::Failed(task.reason.clone())),
+            _ => None,
+        }
+    }
+
+    fn reconsider(&mut self, task: TaskId) -> Result<()> {
+        if let Some(task) = self.run.manager.get_task(task)? {
+            // A failed one halts the run when its event comes.
+            let _ = self.take_task(&task);
+        }
+        Ok(())
+    }
+
+    fn halt_if_copied(&self, snapshot: &Snapshot) -> Option<Halt> {
+        let progress = snapshot.progress(self.job)?;
+        self.run
+            .progress
+            .send_modify(|shown| shown.segments_copied = progress.segments.get(TaskState::Completed));
+        (progress.tasks.get(TaskState::Completed) == progress.tasks.total()).then_some(Halt::Copied)
+    }
+
+    fn take_report(&mut self, task: TaskId, report: Report) -> Result<Option<Halt>> {
+        self.handles.remove(&task);
+        match report {
+            Report::Completed => {
+                self.run.progress.send_modify(|progress| progress.waiting.clear());
+                Ok(None)
+            }
+            Report::Over => self.reconsider(task).map(|()| None),
+            Report::Broken(error) => Err(error),
+            Report::Failed(failure) => Ok(self.take_failure(task, failure)),
+        }
+    }
+
+    fn take_failure(&mut self, task: TaskId, failure: Failure) -> Option<Halt> {
+        let reason = short(failure.error.chain());
+        match failure.kind {
+            FailureKind::Permanent => return Some(Halt::Failed(reason)),
+            FailureKind::Blocked => return Some(Halt::Blocked(failure.error)),
+            FailureKind::Transient => {}
+        }
+        let options = &self.run.request.options;
+        let (failures, delays) = self.failures.entry(task).or_insert_with(|| (0, backoff(options)));
+        *failures += 1;
+        if *failures >= options.attempts_max {
+            return Some(Halt::Failed(short(format!("task {task} failed {failures} times; last: {reason}"))));
+        }
+        let delay = delays.next().unwrap_or(options.retry_delay_max);
+        tracing::warn!(job = %self.job, %task, reason, delay_ms = delay.as_millis(), "a task waits for its next attempt");
+        self.run.progress.send_modify(|progress| progress.waiting = reason);
+        self.delayed.insert(task);
+        self.delays.push(Box::pin(async move {
+            tokio::time::sleep(delay).await;
+            task
+        }));
+        None
+    }
+
+    /// What depends on time alone: silent workers and the deadline.
+    async fn keep_time(&mut self) -> Result<Option<Halt>> {
+        let (manager, timeout) = (self.run.manager, self.run.request.options.heartbeat_timeout);
+        for claim in manager.silent_claims(timeout)? {
+            if manager.get_task(claim.task)?.is_none_or(|task| task.job != self.job) {
+                continue;
+            }
+            if let Some(handle) = self.handles.remove(&claim.task) {
+                handle.abort();
+            }
+            let reason = format!("its worker moved no byte for {timeout:?}");
+            match manager.release_task(claim, &reason).await {
+                Ok(()) => {
+                    if let Some(halt) = self.take_failure(claim.task, Failure::transient(reason)) {
+                        return Ok(Some(halt));
+                    }
+                }
+                // It was heard of, or the job ended, just now.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::StaleClaim | ErrorKind::IllegalTransition) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let (job, now) = (self.job, manager.transact(|txn| Ok(txn.now())).await?);
+        let deadline = manager.get_job(job)?.and_then(|job| job.deadline).filter(|deadline| *deadline <= now);
+        Ok(deadline
+            .map(|deadline| Halt::Failed(format!("the deadline of the restore, {deadline}, has passed"))))
+    }
+
+    fn begin_progress(&self, snapshot: &Snapshot) {
+        let Some((job, copied)) = snapshot.job(self.job).zip(snapshot.progress(self.job)) else { return };
+        self.run.progress.send_modify(|progress| {
+            progress.phase = Phase::Copying;
+            progress.segments = job.segments;
+            progress.bytes = job.bytes;
+            progress.segments_copied = copied.segments.get(TaskState::Completed);
+            progress.bytes_copied = copied.bytes.get(TaskState::Completed);
+            progress.bytes_before = progress.bytes_copied;
+        });
+    }
+}
+
+/// Fires at once, and then often enough for heartbeats and deadlines.
+fn timer(heartbeat_timeout: Duration) -> Interval {
+    let period = (heartbeat_timeout / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
+    let mut timer = tokio::time::interval(period);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    timer
+}
+
+/// The worker of this start: a number that no other start has.
+fn fresh_node() -> Result<NodeId> {
+    let random = getrandom::u64().map_err(|error| {
+        let message = "the operating system supplied no random number";
+        Error::with_source(ErrorKind::Unavailable, message, error.to_string())
+    })?;
+    Ok(NodeId(i64::try_from(random >> 1).unwrap_or(i64::MAX).max(1)))
+}
+
+fn removed(job: JobId) -> Error {
+    Error::new(ErrorKind::NotFound, format!("job {job} was removed while it was restoring"))
+}

@@ -1,0 +1,155 @@
+//! What a request means now: a restore that is done, one to go on with, or a new one.
+
+use std::sync::Arc;
+
+use copyseg_core::{Error, ErrorKind, Job, JobFilter, JobState, NewJob, RecordKey, RecordKind, Result};
+
+use super::Run;
+use crate::options;
+use crate::owner::Owner;
+use crate::plan::Plan;
+use crate::request::{Outcome, Phase};
+use crate::verdict::Verdict;
+
+pub(super) enum Prepared {
+    /// There is nothing to do.
+    Already(Outcome),
+    /// The job to carry out, with the target in its hands.
+    Job(Arc<Job>),
+}
+
+impl Run<'_> {
+    pub(super) async fn prepare(&self) -> Result<Prepared> {
+        self.progress.send_modify(|progress| progress.phase = Phase::Planning);
+        let Some(job) = self.unfinished_job()? else { return self.begin().await };
+        self.progress.send_modify(|progress| progress.job = Some(job.id));
+        let restore = options::restore_of(&job).unwrap_or_default();
+        match Verdict::read(&*self.target).await? {
+            // The catalog may be older than the target, for instance after it was restored from a backup.
+            Some(verdict @ Verdict::Completed(_)) if verdict.restore() == restore => {
+                let outcome = self.conclude(&job, verdict).await?;
+                self.sweep(Some(restore), true).await;
+                Ok(Prepared::Already(outcome))
+            }
+            Some(verdict) if verdict.restore() == restore => {
+                self.conclude(&job, verdict).await?;
+                self.begin().await
+            }
+            _ => self.go_on(job).await,
+        }
+    }
+
+    /// The job that is restoring into the target, if it is this restore.
+    fn unfinished_job(&self) -> Result<Option<Arc<Job>>> {
+        let target = self.request.target.to_string();
+        let ended = JobState::ALL.into_iter().filter(|state| state.is_terminal());
+        let filter = JobFilter::new().without_states(ended).matching(move |job| job.target == target);
+        let Some(job) = self.manager.list_jobs(&filter.limit(1))?.pop() else { return Ok(None) };
+        if job.source != self.request.source.as_str() || options::restore_of(&job).is_none() {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "{} is being restored into by job {} of this catalog from {}: let it end, or cancel it and \
+                     choose another target",
+                    self.request.target, job.id, job.source
+                ),
+            ));
+        }
+        Ok(Some(job))
+    }
+
+    async fn go_on(&self, job: Arc<Job>) -> Result<Prepared> {
+        options::check_same(&self.request.options, &job)?;
+        let snapshot = self.manager.snapshot()?;
+        if snapshot.is_damaged(job.id) {
+            return Err(Error::new(
+                ErrorKind::SetAside,
+                format!(
+                    "records of job {} are damaged, so that it cannot be completed: see `copyseg check`, then \
+                     cancel the job and restore again",
+                    job.id
+                ),
+            ));
+        }
+        if job.state != JobState::Publishing && !job.reason.is_empty() {
+            // Why it waited no longer holds.
+            self.manager.update_job(job.id, [copyseg_core::JobAction::Reason(String::new())]).await?;
+        }
+        self.take_target(&job).await?;
+        Ok(Prepared::Job(job))
+    }
+
+    /// Plans and records a new job, unless the target says that this restore is done.
+    async fn begin(&self) -> Result<Prepared> {
+        let earlier = Owner::read(&*self.target).await?;
+        if let Some(owner) = &earlier {
+            self.check_owner_readable(owner)?;
+            if let Some(Verdict::Completed(manifest)) = Verdict::read(&*self.target).await? {
+                if !self.is_same_restore(owner) || owner.restore != manifest.restore {
+                    return Err(self.refused(owner, "was completed, and is never replaced"));
+                }
+                self.sweep(Some(&owner.restore), true).await;
+                return Ok(Prepared::Already(Outcome::Completed {
+                    job: manifest.job,
+                    segments: manifest.segments.len() as u64,
+                    bytes: manifest.bytes(),
+                    already: true,
+                    server_side: self.is_server_side(),
+                }));
+            }
+        }
+        self.check_may_take(earlier.as_ref()).await?;
+        let plan = Plan::of_snapshot(&*self.source).await?;
+        plan.check_names(&*self.target)?;
+        let (job, restore) = self.record(&plan).await?;
+        self.progress.send_modify(|progress| progress.job = Some(job.id));
+        if let Err(error) = self.take_target(&job).await {
+            if error.kind() == ErrorKind::InvalidArgument {
+                // Somebody else was faster, so this job has no future; the target is theirs.
+                self.manager.fail_job(job.id, &super::short(error.chain())).await?;
+                self.sweep(options::restore_of(&job), false).await;
+            }
+            return Err(error);
+        }
+        super::persist(&self.request.options, || plan.store(&*self.target, &restore)).await?;
+        Ok(Prepared::Job(job))
+    }
+
+    async fn record(&self, plan: &Plan) -> Result<(Arc<Job>, String)> {
+        let request = self.request;
+        let random = getrandom::u64().map_err(|error| {
+            let message = "the operating system supplied no random number";
+            Error::with_source(ErrorKind::Unavailable, message, error.to_string())
+        })?;
+        let restore = format!("{random:016x}");
+        let now = self.manager.transact(|txn| Ok(txn.now())).await?;
+        let new = NewJob {
+            collection_name: request.target.name().to_owned(),
+            snapshot: request.source.name().to_owned(),
+            source: request.source.to_string(),
+            target: request.target.to_string(),
+            options: options::stored(&request.options, &restore),
+            deadline: request.options.deadline.map(|deadline| now.after(deadline)),
+            ..NewJob::default()
+        };
+        let segments = self.manager.allocate_ids(plan.len() as u64).await?;
+        let tasks = plan.tasks(segments, options::segments_per_task(&request.options));
+        let id = self.manager.add_job(new, tasks).await?;
+        let gone = || Error::new(ErrorKind::NotFound, format!("job {id} was removed while it was begun"));
+        Ok((self.manager.get_job(id)?.ok_or_else(gone)?, restore))
+    }
+
+    /// Refuses to go on over a job whose record cannot be read: it may know more than the target.
+    fn check_owner_readable(&self, owner: &Owner) -> Result<()> {
+        let key = RecordKey { kind: RecordKind::Job, id: owner.job.0 };
+        let snapshot = self.manager.snapshot()?;
+        let damaged = self.is_same_restore(owner) && snapshot.set_aside().any(|aside| aside.key == key);
+        if damaged {
+            return Err(Error::new(
+                ErrorKind::SetAside,
+                format!("the record of job {} is damaged: export or drop it with `copyseg check`", owner.job),
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! Taking the target: every run makes sure that it is the restore's own before anything is copied.
+
+use copyseg_core::{Error, ErrorKind, Job, JobState, Result};
+
+use super::Run;
+use crate::layout;
+use crate::options;
+use crate::owner::Owner;
+use crate::verdict::Verdict;
+
+impl Run<'_> {
+    /// Makes `job` the owner of the target, clearing away what an earlier restore left there.
+    ///
+    /// The order survives a crash at any point: the job is recorded before, the copies of the earlier restore
+    /// go while its owner still names them, and its marker goes last.
+    pub(super) async fn take_target(&self, job: &Job) -> Result<()> {
+        let target = &*self.target;
+        let restore = options::restore_of(job).unwrap_or_default();
+        let earlier = Owner::read(target).await?;
+        let is_own = earlier.as_ref().is_some_and(|owner| owner.restore == restore);
+        if !is_own {
+            self.check_may_take(earlier.as_ref()).await?;
+        }
+        target.prepare(layout::RECORDS).await?;
+        let rival = match earlier {
+            Some(_) if is_own => None,
+            None => self.owner(job, restore)?.create(target).await?,
+            Some(earlier) => {
+                self.end_for_good(&earlier).await?;
+                earlier.remove_copies(target).await?;
+                self.owner(job, restore)?.replace(target, &earlier).await?
+            }
+        };
+        if let Some(rival) = rival {
+            return Err(self.refused(&rival, "was faster"));
+        }
+        match Verdict::read(target).await? {
+            Some(verdict) if verdict.restore() != restore => target.remove(layout::OUTCOME).await?,
+            _ => {}
+        }
+        target.sweep(&layout::staging(restore)).await?;
+        Ok(())
+    }
+
+    /// Refuses a target that is not this restore's to take.
+    pub(super) async fn check_may_take(&self, owner: Option<&Owner>) -> Result<()> {
+        let Some(owner) = owner else { return self.check_vacant().await };
+        if let Some(Verdict::Completed(_)) = Verdict::read(&*self.target).await? {
+            return Err(self.refused(owner, "was completed, and is never replaced"));
+        }
+        if self.request.options.take_over || self.is_over(owner).await? {
+            return Ok(());
+        }
+        Err(self.refused(
+            owner,
+            "is not known to have ended: let it end, or if its process is gone for good, take the target over",
+        ))
+    }
+
+    pub(super) fn is_same_restore(&self, owner: &Owner) -> bool {
+        owner.source == self.request.source.as_str() && owner.catalog == self.catalog_url
+    }
+
+    pub(super) fn is_server_side(&self) -> bool {
+        let bucket = |storage: &dyn crate::storage::Storage| {
+            storage.as_remote().map(|remote| remote.bucket().to_owned())
+        };
+        bucket(&*self.source).is_some_and(|source| bucket(&*self.target) == Some(source))
+    }
+
+    pub(super) fn refused(&self, owner: &Owner, why: &str) -> Error {
+        let message = format!("{} belongs to {owner}; that restore {why}", self.request.target);
+        Error::new(ErrorKind::InvalidArgument, message)
+    }
+
+    /// Whether the owner is an earlier try of this same restore, and certainly over.
+    async fn is_over(&self, owner: &Owner) -> Result<bool> {
+        if !self.is_same_restore(owner) {
+            return Ok(false);
+        }
+        let job = self.manager.get_job(owner.job)?;
+        match job.filter(|job| options::restore_of(job) == Some(&owner.restore)) {
+            Some(job) => Ok(matches!(job.state, JobState::Failed | JobState::Cancelled)),
+            // The record is gone. This process holds the catalog, so no other works for it; only on another host
+            // may the same URL mean another catalog, as it may for one in memory anywhere.
+            None if owner.is_of_this_host() && !self.catalog_url.starts_with("memory:") => Ok(true),
+            None => Ok(Verdict::read(&*self.target).await?.is_some_and(|it| it.restore() == owner.restore)),
+        }
+    }
+
+    /// Makes sure that the earlier restore can never publish any more.
+    async fn end_for_good(&self, owner: &Owner) -> Result<()> {
+        let reason = format!("taken over by a restore of {}", self.request.source);
+        let marker = Verdict::aborted(&owner.restore, owner.job, JobState::Failed, &reason);
+        match marker.decide(&*self.target).await? {
+            Verdict::Completed(_) => Err(self.refused(owner, "was completed, and is never replaced")),
+            Verdict::Aborted(_) => Ok(()),
+        }
+    }
+
+    /// Refuses a target without owner in which something stands that the restore would mix up with its own.
+    async fn check_vacant(&self) -> Result<()> {
+        let names = self.target.names("").await?;
+        let segment = names.into_iter().filter(|name| layout::segment_of_folder(name).is_some()).min();
+        let records = self.target.names(layout::RECORDS).await?.into_iter();
+        let staging = layout::STAGING.rsplit('/').next();
+        let record = records.filter(|name| Some(name.as_str()) != staging).min();
+        match segment.or(record.map(|name| format!("{}/{name}", layout::RECORDS))) {
+            None => Ok(()),
+            Some(name) => Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "`{}` is there already and belongs to no restore: choose another target or remove it; \
+                     nothing was written",
+                    self.target.describe(&name)
+                ),
+            )),
+        }
+    }
+
+    fn owner(&self, job: &Job, restore: &str) -> Result<Owner> {
+        let snapshot = self.manager.snapshot()?;
+        let targets = snapshot.segments_of_job(job.id).map(|pair| pair.target.0);
+        let (first, last) =
+            targets.fold((i64::MAX, i64::MIN), |(first, last), id| (first.min(id), last.max(id)));
+        let source = self.request.source.as_str();
+        Ok(Owner::new(restore, job.id, self.catalog_url, source, first..last.saturating_add(1)))
+    }
+}

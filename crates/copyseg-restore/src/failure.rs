@@ -1,0 +1,101 @@
+//! What a failed step means for the restore: try again, call an operator, or give up.
+
+use std::io;
+use std::path::Path;
+
+use copyseg_core::{Error, ErrorKind};
+
+/// What to do about a [`Failure`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// It may work when tried again: the task is released and retried with backoff, a bounded number of times.
+    Transient,
+    /// It works once somebody helps: a full disk, a missing permission, a read-only target. The run ends with
+    /// an error that says so; the job stays as it is, and the same request goes on.
+    Blocked,
+    /// It can never work, such as a source that changed since the plan: the job fails.
+    Permanent,
+}
+
+/// Why a step of a restore did not work, and what that means.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// What to do about it.
+    pub kind: FailureKind,
+    /// What happened, naming the path.
+    pub error: Error,
+}
+
+impl Failure {
+    /// A failure that may not happen again.
+    pub fn transient(message: impl Into<String>) -> Self {
+        Self { kind: FailureKind::Transient, error: Error::new(ErrorKind::Unavailable, message) }
+    }
+
+    /// A failure that will happen again.
+    pub fn permanent(message: impl Into<String>) -> Self {
+        Self { kind: FailureKind::Permanent, error: Error::new(ErrorKind::InvalidArgument, message) }
+    }
+
+    /// What `error` of the file system means for the attempt to `operation` (a verb) the file `path`.
+    pub(crate) fn of_file(operation: &str, path: &Path, error: io::Error) -> Self {
+        use io::ErrorKind::*;
+        let path = path.display();
+        let (kind, advice) = match error.kind() {
+            StorageFull | QuotaExceeded => {
+                (FailureKind::Blocked, ": make room there, then run the same restore again to go on")
+            }
+            PermissionDenied => {
+                (FailureKind::Blocked, ": allow it to this user, then run the same restore again to go on")
+            }
+            ReadOnlyFilesystem => (
+                FailureKind::Blocked,
+                ": make the file system writable, then run the same restore again to go on",
+            ),
+            FileTooLarge => {
+                (FailureKind::Blocked, ": lift the limit on file sizes, then run the restore again")
+            }
+            NotADirectory | IsADirectory | InvalidFilename | InvalidInput => (FailureKind::Permanent, ""),
+            _ => (FailureKind::Transient, ""),
+        };
+        Self::caused(kind, format!("cannot {operation} {path}{advice}"), error)
+    }
+
+    /// What `error` of a remote store means for the attempt to `operation` (a verb) the object `url`.
+    pub(crate) fn of_object(operation: &str, url: &str, error: object_store::Error) -> Self {
+        use object_store::Error::*;
+        let (kind, advice) = match &error {
+            PermissionDenied { .. } | Unauthenticated { .. } => (
+                FailureKind::Blocked,
+                ": check the credentials in the environment, then run the same restore again to go on",
+            ),
+            NotFound { .. } | Precondition { .. } | NotModified { .. } | AlreadyExists { .. } => {
+                (FailureKind::Permanent, "")
+            }
+            InvalidPath { .. }
+            | NotSupported { .. }
+            | NotImplemented { .. }
+            | UnknownConfigurationKey { .. } => (FailureKind::Permanent, ""),
+            _ => (FailureKind::Transient, ""),
+        };
+        Self::caused(kind, format!("cannot {operation} {url}{advice}"), error)
+    }
+
+    fn caused(
+        kind: FailureKind,
+        message: String,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        let error_kind = match kind {
+            FailureKind::Permanent => ErrorKind::InvalidArgument,
+            FailureKind::Transient | FailureKind::Blocked => ErrorKind::Unavailable,
+        };
+        Self { kind, error: Error::with_source(error_kind, message, cause) }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        failure.error
+    }
+}

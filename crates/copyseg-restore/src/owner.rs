@@ -1,0 +1,128 @@
+//! Whose target this is: a create-only record that every run checks before it copies anything.
+
+use std::fmt;
+use std::ops::Range;
+
+use copyseg_core::{Error, ErrorKind, JobId, Result, SegmentId};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+use crate::layout;
+use crate::storage::Storage;
+
+const FORMAT: u32 = 1;
+
+/// The restore that owns a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Owner {
+    format: u32,
+    /// A random name, which only the job that drew it knows: equality proves identity.
+    pub(crate) restore: String,
+    pub(crate) job: JobId,
+    pub(crate) catalog: String,
+    pub(crate) host: String,
+    time: String,
+    pub(crate) source: String,
+    first_segment: SegmentId,
+    last_segment: SegmentId,
+}
+
+impl Owner {
+    /// The restore `restore` by `job`, whose target segments are `segments`.
+    pub(crate) fn new(restore: &str, job: JobId, catalog: &str, source: &str, segments: Range<i64>) -> Self {
+        Self {
+            format: FORMAT,
+            restore: restore.to_owned(),
+            job,
+            catalog: catalog.to_owned(),
+            host: host(),
+            time: copyseg_core::Clock::now(&copyseg_core::SystemClock::default()).to_string(),
+            source: source.to_owned(),
+            first_segment: SegmentId(segments.start),
+            last_segment: SegmentId(segments.end.saturating_sub(1)),
+        }
+    }
+
+    /// The owner of `target`, if it has one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if something else stands in its place.
+    pub(crate) async fn read(target: &dyn Storage) -> Result<Option<Self>> {
+        let Some(content) = target.read(layout::OWNER).await? else { return Ok(None) };
+        let owner = serde_json::from_slice::<Self>(&content);
+        match owner {
+            Ok(owner) if owner.format == FORMAT => Ok(Some(owner)),
+            Ok(owner) => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "{} has format {}, and this version of copyseg reads {FORMAT}: use a newer version",
+                    target.describe(layout::OWNER),
+                    owner.format
+                ),
+            )),
+            Err(error) => Err(Error::with_source(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "{} was not written by copyseg: choose another target",
+                    target.describe(layout::OWNER)
+                ),
+                error,
+            )),
+        }
+    }
+
+    /// Takes a target that has no owner. If somebody was faster, answers who.
+    pub(crate) async fn create(&self, target: &dyn Storage) -> Result<Option<Self>> {
+        if target.create(layout::OWNER, &self.staging(), self.content().into()).await? {
+            return Ok(None);
+        }
+        // An earlier request of this same restore may have created it.
+        Ok(Self::read(target).await?.filter(|found| found.restore != self.restore))
+    }
+
+    /// Takes the target from `earlier`. If that is no longer its owner, answers who is.
+    pub(crate) async fn replace(&self, target: &dyn Storage, earlier: &Self) -> Result<Option<Self>> {
+        if target.replace(layout::OWNER, &self.staging(), &earlier.content(), self.content().into()).await? {
+            return Ok(None);
+        }
+        Ok(Self::read(target).await?.filter(|found| found.restore != self.restore))
+    }
+
+    /// Removes every segment of this restore from `target`, and what it left unfinished.
+    pub(crate) async fn remove_copies(&self, target: &dyn Storage) -> Result<(), Failure> {
+        let segments = self.first_segment..=self.last_segment;
+        for name in target.names("").await? {
+            if layout::segment_of_folder(&name).is_some_and(|segment| segments.contains(&segment)) {
+                target.remove(&name).await?;
+            }
+        }
+        target.sweep(&layout::staging(&self.restore)).await?;
+        target.remove(layout::PLAN).await?;
+        target.settle(layout::RECORDS).await
+    }
+
+    /// Whether this process runs on the host that the owner was made on.
+    pub(crate) fn is_of_this_host(&self) -> bool {
+        self.host == host()
+    }
+
+    fn staging(&self) -> String {
+        layout::staging(&self.restore)
+    }
+
+    fn content(&self) -> Vec<u8> {
+        // A struct of strings and numbers always has a JSON form.
+        serde_json::to_vec_pretty(self).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { job, catalog, host, time, source, .. } = self;
+        write!(f, "job {job} of the catalog {catalog}, which restores {source} (host {host}, {time})")
+    }
+}
+
+fn host() -> String {
+    gethostname::gethostname().to_string_lossy().into_owned()
+}

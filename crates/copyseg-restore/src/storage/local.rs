@@ -1,0 +1,377 @@
+//! Files of a local directory: bytes are copied through staging files, synced, and renamed into place.
+
+use std::fs::{self, Metadata};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use tempfile::TempPath;
+
+use super::{Content, Entry, File, Storage, changed, remote, staged_name};
+use crate::failure::Failure;
+
+/// How much of a file is in memory at a time.
+const CHUNK_BYTES: u64 = 1 << 20;
+/// How much may wait in the page cache before it is synced, so that no sync takes longer than a heartbeat.
+const UNSYNCED_BYTES_MAX: u64 = 128 << 20;
+
+#[derive(Debug)]
+pub(crate) struct Local {
+    root: PathBuf,
+}
+
+impl Local {
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        if name.is_empty() { self.root.clone() } else { self.root.join(name) }
+    }
+}
+
+#[async_trait]
+impl Storage for Local {
+    async fn list(&self, folder: &str) -> Result<Vec<Entry>, Failure> {
+        let (path, folder) = (self.path(folder), folder.to_owned());
+        blocking(move || {
+            let mut entries = Vec::new();
+            walk(&path, &folder, &mut entries)?;
+            Ok(entries)
+        })
+        .await
+    }
+
+    async fn names(&self, folder: &str) -> Result<Vec<String>, Failure> {
+        let path = self.path(folder);
+        blocking(move || {
+            Ok(children(&path)?.into_iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect())
+        })
+        .await
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Failure> {
+        let path = self.path(name);
+        blocking(move || match fs::read(&path) {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Failure::of_file("read", &path, error)),
+        })
+        .await
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<File>, Failure> {
+        let (path, name) = (self.path(name), name.to_owned());
+        blocking(move || match fs::symlink_metadata(&path) {
+            Ok(metadata) => Ok(Some(File { name, bytes: metadata.len(), stamp: stamp(&metadata) })),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Failure::of_file("read", &path, error)),
+        })
+        .await
+    }
+
+    async fn prepare(&self, folder: &str) -> Result<(), Failure> {
+        let path = self.path(folder);
+        blocking(move || {
+            fs::create_dir_all(&path).map_err(|error| Failure::of_file("create the folder", &path, error))?;
+            // Folders above may have been created by a run that was killed before it synced them.
+            for ancestor in path.ancestors() {
+                match sync_folder(ancestor) {
+                    Err(error) if error.kind() == ErrorKind::PermissionDenied => break,
+                    synced => synced.map_err(|error| Failure::of_file("sync the folder", ancestor, error))?,
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn create(&self, name: &str, staging: &str, content: Bytes) -> Result<bool, Failure> {
+        let (path, staging) = (self.path(name), self.path(&staged_name(staging)?));
+        blocking(move || {
+            let staged = stage(&staging, &content)?;
+            match staged.persist_noclobber(&path) {
+                Ok(()) => {}
+                Err(error) if error.error.kind() == ErrorKind::AlreadyExists => return Ok(false),
+                Err(error) => return Err(Failure::of_file("create", &path, error.error)),
+            }
+            sync_parent(&path)?;
+            Ok(true)
+        })
+        .await
+    }
+
+    async fn replace(
+        &self,
+        name: &str,
+        staging: &str,
+        expected: &[u8],
+        content: Bytes,
+    ) -> Result<bool, Failure> {
+        if self.read(name).await?.as_deref() != Some(expected) {
+            return Ok(false);
+        }
+        let (path, staging) = (self.path(name), self.path(&staged_name(staging)?));
+        blocking(move || {
+            put_in_place(stage(&staging, &content)?, &path)?;
+            sync_parent(&path)?;
+            Ok(true)
+        })
+        .await
+    }
+
+    async fn open(&self, file: &File) -> Result<Content, Failure> {
+        let (path, file) = (self.path(&file.name), file.clone());
+        let source = blocking(move || {
+            let source = fs::File::open(&path).map_err(|error| source_failure(&path, error))?;
+            let reader = Reader { source, path, file, read: 0 };
+            reader.check_version()?;
+            Ok(reader)
+        })
+        .await?;
+        let chunks = stream::try_unfold(source, |mut source| {
+            blocking(move || Ok(source.next()?.map(|chunk| (chunk, source))))
+        });
+        Ok(chunks.boxed())
+    }
+
+    async fn write(
+        &self,
+        name: &str,
+        staging: &str,
+        _bytes: u64,
+        mut content: Content,
+    ) -> Result<(), Failure> {
+        let (path, staging) = (self.path(name), self.path(&staged_name(staging)?));
+        let (mut file, staged) = blocking(move || create_staged(&staging)).await?;
+        let mut unsynced = 0;
+        while let Some(chunk) = content.try_next().await? {
+            let staging = staged.to_path_buf();
+            unsynced += chunk.len() as u64;
+            let sync = unsynced >= UNSYNCED_BYTES_MAX;
+            file = blocking(move || {
+                let written =
+                    file.write_all(&chunk).and_then(|()| if sync { file.sync_data() } else { Ok(()) });
+                written.map_err(|error| Failure::of_file("write", &staging, error))?;
+                Ok(file)
+            })
+            .await?;
+            if sync {
+                unsynced = 0;
+            }
+        }
+        blocking(move || {
+            file.sync_all().map_err(|error| Failure::of_file("sync", &staged, error))?;
+            drop(file);
+            put_in_place(staged, &path)
+        })
+        .await
+    }
+
+    async fn copy_from(&self, _source: &dyn Storage, _file: &File, _name: &str) -> Result<bool, Failure> {
+        // object_store would make a hard link, through which a later change of the source reaches the copy.
+        Ok(false)
+    }
+
+    async fn settle(&self, folder: &str) -> Result<(), Failure> {
+        let (root, path) = (self.root.clone(), self.path(folder));
+        blocking(move || {
+            let mut folders = vec![path];
+            while let Some(folder) = folders.pop() {
+                let below = children(&folder)?.into_iter().filter(|(_, metadata)| metadata.is_dir());
+                folders.extend(below.map(|(name, _)| folder.join(name)));
+                sync_folder(&folder).map_err(|error| Failure::of_file("sync the folder", &folder, error))?;
+            }
+            sync_folder(&root).map_err(|error| Failure::of_file("sync the folder", &root, error))
+        })
+        .await
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), Failure> {
+        let path = self.path(name);
+        blocking(move || {
+            let removed = match fs::symlink_metadata(&path) {
+                Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&path),
+                Ok(_) => fs::remove_file(&path),
+                Err(error) => Err(error),
+            };
+            match removed {
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                removed => removed.map_err(|error| Failure::of_file("remove", &path, error)),
+            }
+        })
+        .await
+    }
+
+    async fn sweep(&self, staging: &str) -> Result<(), Failure> {
+        self.remove(staging).await?;
+        let path = self.path(staging);
+        blocking(move || {
+            // Fails while another restore has its own folder there.
+            let _ = path.parent().map(fs::remove_dir);
+            Ok(())
+        })
+        .await
+    }
+
+    fn describe(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    fn as_remote(&self) -> Option<&remote::Remote> {
+        None
+    }
+}
+
+/// Reads one version of a file, chunk by chunk.
+struct Reader {
+    source: fs::File,
+    path: PathBuf,
+    file: File,
+    read: u64,
+}
+
+impl Reader {
+    fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        let mut chunk =
+            Vec::with_capacity(usize::try_from(CHUNK_BYTES.min(self.file.bytes)).unwrap_or(0) + 1);
+        let read = (&mut self.source).take(CHUNK_BYTES).read_to_end(&mut chunk);
+        self.read += read.map_err(|error| Failure::of_file("read", &self.path, error))? as u64;
+        if chunk.is_empty() || self.read > self.file.bytes {
+            self.check_version()?;
+            if self.read != self.file.bytes {
+                let how = format!("had {} bytes and now has {}", self.file.bytes, self.read);
+                return Err(changed(&self.path.display().to_string(), &how));
+            }
+        }
+        Ok((!chunk.is_empty()).then(|| chunk.into()))
+    }
+
+    fn check_version(&self) -> Result<(), Failure> {
+        let metadata = self.source.metadata();
+        let metadata = metadata.map_err(|error| Failure::of_file("read", &self.path, error))?;
+        let path = || self.path.display().to_string();
+        if metadata.len() != self.file.bytes {
+            let how = format!("had {} bytes and now has {}", self.file.bytes, metadata.len());
+            return Err(changed(&path(), &how));
+        }
+        if stamp(&metadata) != self.file.stamp {
+            return Err(changed(&path(), "was modified"));
+        }
+        Ok(())
+    }
+}
+
+/// Runs file system calls on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let finished = tokio::task::spawn_blocking(work).await;
+    finished
+        .unwrap_or_else(|error| Err(Failure::transient(format!("a file system call did not end: {error}"))))
+}
+
+/// What lies directly in a folder, with links not followed; nothing if the folder is not there.
+fn children(folder: &Path) -> Result<Vec<(std::ffi::OsString, Metadata)>, Failure> {
+    let failed = |error| Failure::of_file("list", folder, error);
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut children = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        match entry.metadata() {
+            Ok(metadata) => children.push((entry.file_name(), metadata)),
+            // Removed since the folder was read.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(Failure::of_file("list", &entry.path(), error)),
+        }
+    }
+    Ok(children)
+}
+
+fn walk(path: &Path, name: &str, entries: &mut Vec<Entry>) -> Result<(), Failure> {
+    let children = children(path)?;
+    if children.is_empty() && !name.is_empty() && path.is_dir() {
+        entries.push(Entry::Other(name.to_owned(), "an empty folder"));
+    }
+    for (child, metadata) in children {
+        let below = |child: &str| if name.is_empty() { child.to_owned() } else { format!("{name}/{child}") };
+        let Some(child_name) = child.to_str().map(below) else {
+            entries.push(Entry::Other(below(&child.to_string_lossy()), "not named in UTF-8"));
+            continue;
+        };
+        if metadata.is_dir() {
+            walk(&path.join(&child), &child_name, entries)?;
+        } else if metadata.is_file() {
+            let stamp = stamp(&metadata);
+            entries.push(Entry::File(File { name: child_name, bytes: metadata.len(), stamp }));
+        } else if metadata.is_symlink() {
+            entries.push(Entry::Other(child_name, "a symbolic link"));
+        } else {
+            entries.push(Entry::Other(child_name, "not a regular file"));
+        }
+    }
+    Ok(())
+}
+
+fn stamp(metadata: &Metadata) -> String {
+    match metadata.modified() {
+        Ok(time) => match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => since.as_nanos().to_string(),
+            Err(before) => format!("-{}", before.duration().as_nanos()),
+        },
+        Err(_) => String::new(),
+    }
+}
+
+fn source_failure(path: &Path, error: std::io::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::NotFound => changed(&path.display().to_string(), "is gone"),
+        _ => Failure::of_file("read", path, error),
+    }
+}
+
+/// A new file that is removed again unless it is put in place.
+fn create_staged(path: &Path) -> Result<(fs::File, TempPath), Failure> {
+    let failed = |error| Failure::of_file("create", path, error);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(failed)?;
+    }
+    let file = fs::File::create(path).map_err(failed)?;
+    let staged = TempPath::try_from_path(path).map_err(failed)?;
+    Ok((file, staged))
+}
+
+fn stage(path: &Path, content: &[u8]) -> Result<TempPath, Failure> {
+    let (mut file, staged) = create_staged(path)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    written.map_err(|error| Failure::of_file("write", path, error))?;
+    Ok(staged)
+}
+
+fn put_in_place(staged: TempPath, path: &Path) -> Result<(), Failure> {
+    let failed = |error| Failure::of_file("write", path, error);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(failed)?;
+    }
+    staged.persist(path).map_err(|error| failed(error.error))
+}
+
+fn sync_parent(path: &Path) -> Result<(), Failure> {
+    match path.parent() {
+        Some(parent) => {
+            sync_folder(parent).map_err(|error| Failure::of_file("sync the folder", parent, error))
+        }
+        None => Ok(()),
+    }
+}
+
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    // Elsewhere a directory cannot be opened, and the file system orders its entries by itself.
+    if cfg!(unix) { fs::File::open(path)?.sync_all() } else { Ok(()) }
+}

@@ -1,0 +1,149 @@
+//! How a restore ended, decided by one create-only key: the manifest, or the marker of an aborted restore.
+//!
+//! A consumer that finds a manifest finds every segment it names, whole. There is never one beside a marker,
+//! because they share a key.
+
+use copyseg_core::{Error, ErrorKind, Job, JobId, JobState, Result, SegmentId, SegmentPair};
+use serde::{Deserialize, Serialize};
+
+use crate::layout;
+use crate::location::Location;
+use crate::storage::Storage;
+
+const FORMAT: u32 = 1;
+
+/// What a completed restore made. Its bytes depend on nothing but the job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Manifest {
+    format: u32,
+    /// The random name of the restore.
+    pub restore: String,
+    /// The job that made it.
+    pub job: JobId,
+    /// The canonical URL of the snapshot.
+    pub source: String,
+    /// The restored segments, in the order of their source ids.
+    pub segments: Vec<RestoredSegment>,
+}
+
+/// A segment that a manifest names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RestoredSegment {
+    /// The segment in the snapshot.
+    pub source: SegmentId,
+    /// The segment in the target, which is also the name of its folder.
+    pub target: SegmentId,
+    /// How many files it has.
+    pub files: u32,
+    /// How many bytes they have.
+    pub bytes: u64,
+}
+
+/// The mark of a restore that failed or was cancelled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Abort {
+    format: u32,
+    pub(crate) restore: String,
+    pub(crate) job: JobId,
+    pub(crate) cancelled: bool,
+    pub(crate) reason: String,
+}
+
+/// What stands at the deciding key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub(crate) enum Verdict {
+    Completed(Manifest),
+    Aborted(Abort),
+}
+
+impl Manifest {
+    /// The manifest in `target`, if a restore was completed there. It is read whole.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if something else stands in its place, [`ErrorKind::Unavailable`] if the
+    /// target cannot be read.
+    pub async fn read(target: &Location) -> Result<Option<Self>> {
+        Ok(match Verdict::read(&*target.storage()).await? {
+            Some(Verdict::Completed(manifest)) => Some(manifest),
+            Some(Verdict::Aborted(_)) | None => None,
+        })
+    }
+
+    /// How many bytes all segments have.
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+}
+
+impl Verdict {
+    /// The manifest of `job`, whose segments are `pairs`.
+    pub(crate) fn completed(restore: &str, job: &Job, pairs: impl Iterator<Item = SegmentPair>) -> Self {
+        let mut segments: Vec<_> = pairs
+            .map(|pair| RestoredSegment {
+                source: pair.source,
+                target: pair.target,
+                files: pair.files,
+                bytes: pair.bytes,
+            })
+            .collect();
+        segments.sort_by_key(|segment| segment.source);
+        let (restore, source) = (restore.to_owned(), job.source.clone());
+        Self::Completed(Manifest { format: FORMAT, restore, job: job.id, source, segments })
+    }
+
+    /// The marker of a restore that ends in `state`, failed or cancelled.
+    pub(crate) fn aborted(restore: &str, job: JobId, state: JobState, reason: &str) -> Self {
+        Self::Aborted(Abort {
+            format: FORMAT,
+            restore: restore.to_owned(),
+            job,
+            cancelled: state == JobState::Cancelled,
+            reason: reason.to_owned(),
+        })
+    }
+
+    /// The random name of the restore that it is about.
+    pub(crate) fn restore(&self) -> &str {
+        match self {
+            Self::Completed(manifest) => &manifest.restore,
+            Self::Aborted(abort) => &abort.restore,
+        }
+    }
+
+    /// The job that it is about.
+    pub(crate) fn job(&self) -> JobId {
+        match self {
+            Self::Completed(manifest) => manifest.job,
+            Self::Aborted(abort) => abort.job,
+        }
+    }
+
+    /// What stands at the key, if anything does.
+    pub(crate) async fn read(target: &dyn Storage) -> Result<Option<Self>> {
+        let Some(content) = target.read(layout::OUTCOME).await? else { return Ok(None) };
+        serde_json::from_slice(&content).map(Some).map_err(|error| {
+            let what = target.describe(layout::OUTCOME);
+            let message = format!("{what} was not written by this version of copyseg: choose another target");
+            Error::with_source(ErrorKind::InvalidArgument, message, error)
+        })
+    }
+
+    /// Puts this verdict at the key unless there is one, and answers what stands there.
+    pub(crate) async fn decide(self, target: &dyn Storage) -> Result<Self> {
+        let content = serde_json::to_vec(&self).map_err(|error| {
+            Error::with_source(ErrorKind::InvalidArgument, "the manifest has no JSON form", error)
+        })?;
+        let staging = layout::staging(self.restore());
+        if target.create(layout::OUTCOME, &staging, content.into()).await? {
+            return Ok(self);
+        }
+        // Whoever was first, an earlier request of this restore included.
+        Self::read(target).await?.ok_or_else(|| {
+            let what = target.describe(layout::OUTCOME);
+            Error::new(ErrorKind::Unavailable, format!("{what} was removed while it was read: try again"))
+        })
+    }
+}

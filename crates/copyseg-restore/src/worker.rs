@@ -1,0 +1,174 @@
+//! What a worker is: it copies the segments of one task, and says how it goes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use copyseg_core::{Claim, Job, MetaManager, Task};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::failure::Failure;
+use crate::request::RestoreProgress;
+
+/// Copies segments. The engine hands it tasks, many at once, and deals with what fails.
+#[async_trait]
+pub trait Worker: fmt::Debug + Send + Sync {
+    /// Copies every segment of the assignment; `Ok` means that they are durable and verified.
+    ///
+    /// The future may be dropped at any await. A later attempt at the same task writes the same files again.
+    ///
+    /// # Errors
+    /// A [`Failure`] that says whether to try again, to call an operator, or to give up the job.
+    async fn copy(&self, assignment: &Assignment) -> Result<(), Failure>;
+}
+
+/// One attempt at one task, as a worker sees it. Cheap to clone.
+#[derive(Clone)]
+pub struct Assignment(Arc<Inner>);
+
+struct Inner {
+    manager: MetaManager,
+    job: Arc<Job>,
+    task: Arc<Task>,
+    claim: Claim,
+    slots: Arc<Semaphore>,
+    slots_max: usize,
+    /// The slot that was free when the task was claimed.
+    first_slot: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Objects that this attempt is working on; a beat is owed by them alone.
+    active: AtomicUsize,
+    beat_interval: Duration,
+    copied: AtomicU64,
+    progress: watch::Sender<RestoreProgress>,
+}
+
+/// The right to work on one object, until it is dropped.
+pub struct Slot {
+    assignment: Assignment,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// What the attempts of one run share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) manager: MetaManager,
+    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) slots_max: usize,
+    pub(crate) beat_interval: Duration,
+    pub(crate) progress: watch::Sender<RestoreProgress>,
+}
+
+impl Assignment {
+    pub(crate) fn new(
+        shared: Shared,
+        job: Arc<Job>,
+        task: Arc<Task>,
+        claim: Claim,
+        slot: OwnedSemaphorePermit,
+    ) -> Self {
+        let Shared { manager, slots, slots_max, beat_interval, progress } = shared;
+        Self(Arc::new(Inner {
+            manager,
+            job,
+            task,
+            claim,
+            slots,
+            slots_max,
+            first_slot: Mutex::new(Some(slot)),
+            active: AtomicUsize::new(0),
+            beat_interval,
+            copied: AtomicU64::new(0),
+            progress,
+        }))
+    }
+
+    /// The job, as it was when the run began.
+    pub fn job(&self) -> &Job {
+        &self.0.job
+    }
+
+    /// The task and its segments.
+    pub fn task(&self) -> &Task {
+        &self.0.task
+    }
+
+    /// How many objects the whole restore may have in flight.
+    pub fn objects_in_flight(&self) -> usize {
+        self.0.slots_max
+    }
+
+    /// Waits until one more object may be in flight. Every object, and every listing, is to hold a slot.
+    pub async fn slot(&self) -> Slot {
+        let first = self.0.first_slot.lock().take();
+        let permit = match first {
+            Some(permit) => permit,
+            None => self.wait_for_permit().await,
+        };
+        self.0.active.fetch_add(1, Ordering::Relaxed);
+        self.beat();
+        Slot { assignment: self.clone(), _permit: permit }
+    }
+
+    /// Says that the attempt is alive. One that is silent for the heartbeat timeout loses its task.
+    pub fn beat(&self) {
+        // An attempt that is over learns it when it reports.
+        let _ = self.0.manager.heartbeat(self.0.claim);
+    }
+
+    /// Says that `bytes` more bytes are copied, and that the attempt is alive.
+    pub fn copied(&self, bytes: u64) {
+        self.beat();
+        self.0.copied.fetch_add(bytes, Ordering::Relaxed);
+        self.0.progress.send_modify(|progress| progress.bytes_copied += bytes);
+    }
+
+    /// Takes back what [`copied`](Self::copied) has counted.
+    pub(crate) fn forget_copied(&self) {
+        let copied = self.0.copied.swap(0, Ordering::Relaxed);
+        self.0.progress.send_modify(|progress| {
+            progress.bytes_copied = progress.bytes_copied.saturating_sub(copied);
+        });
+    }
+
+    async fn wait_for_permit(&self) -> OwnedSemaphorePermit {
+        let acquire = Arc::clone(&self.0.slots).acquire_owned();
+        let mut acquire = std::pin::pin!(acquire);
+        loop {
+            tokio::select! {
+                permit = &mut acquire => match permit {
+                    Ok(permit) => return permit,
+                    // The semaphore is never closed; were it, nothing could be copied any more.
+                    Err(_) => std::future::pending().await,
+                },
+                () = tokio::time::sleep(self.0.beat_interval) => {
+                    // Waiting for others is not silence. While an object of this attempt is in flight it
+                    // speaks for itself, so that one that hangs is noticed.
+                    if self.0.active.load(Ordering::Relaxed) == 0 {
+                        self.beat();
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.assignment.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Assignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of job {}", self.0.claim, self.0.job.id)
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "slot of {:?}", self.assignment)
+    }
+}
