@@ -108,7 +108,7 @@ impl Snapshot {
 
     /// How far a job is; `None` if there is no such job. Costs the same whatever the number of its tasks.
     pub fn progress(&self, id: JobId) -> Option<Progress> {
-        self.job(id).map(|_| self.0.tasks.progress(id).copied().unwrap_or_default())
+        self.job(id).map(|_| self.0.tasks.progress(id))
     }
 
     /// The records that could not be decoded, by kind and id.

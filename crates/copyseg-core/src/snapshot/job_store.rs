@@ -14,7 +14,7 @@ use crate::task_store::{Index, merge};
 #[derive(Debug, Clone, Default)]
 pub(super) struct JobStore {
     jobs: OrdMap<JobId, Arc<Job>>,
-    index: Index<IndexKey, JobId>,
+    index: Index<IndexKey, JobId, Arc<Job>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,8 +24,8 @@ enum IndexKey {
 }
 
 /// The one place that says under which keys a job is found.
-fn index_keys(job: &Job) -> [Option<IndexKey>; 2] {
-    [Some(IndexKey::Collection(job.collection)), Some(IndexKey::State(job.state))]
+fn index_keys(job: &Job) -> [IndexKey; 2] {
+    [IndexKey::Collection(job.collection), IndexKey::State(job.state)]
 }
 
 impl JobStore {
@@ -34,15 +34,19 @@ impl JobStore {
     }
 
     pub(super) fn insert(&mut self, job: Arc<Job>) -> Option<Arc<Job>> {
-        let (id, keys) = (job.id, index_keys(&job));
-        let old = self.jobs.insert(id, job);
-        self.index.replace(id, old.as_deref().map(index_keys).unwrap_or_default(), keys);
+        let old = self.remove(job.id);
+        for key in index_keys(&job) {
+            self.index.replace(job.id, None, Some(key), Arc::clone(&job));
+        }
+        self.jobs.insert(job.id, job);
         old
     }
 
     pub(super) fn remove(&mut self, id: JobId) -> Option<Arc<Job>> {
         let old = self.jobs.remove(&id)?;
-        self.index.replace(id, index_keys(&old), Default::default());
+        for key in index_keys(&old) {
+            self.index.replace(id, Some(key), None, Arc::clone(&old));
+        }
         Some(old)
     }
 
@@ -56,8 +60,8 @@ impl JobStore {
         }
         let states = states(filter);
         let count = match filter.collection {
-            None => states.iter().map(|key| self.index.count(key)).sum(),
-            Some(id) if states.len() == JobState::ALL.len() => self.index.count(&IndexKey::Collection(id)),
+            None => states.iter().map(|key| self.index.count(*key)).sum(),
+            Some(id) if states.len() == JobState::ALL.len() => self.index.count(IndexKey::Collection(id)),
             Some(_) => self.matching(filter).count(),
         };
         count.min(filter.limit)
@@ -65,14 +69,13 @@ impl JobStore {
 
     fn candidates<'s>(&'s self, filter: &JobFilter) -> Box<dyn Iterator<Item = &'s Arc<Job>> + 's> {
         let range = (filter.after.map_or(Unbounded, Excluded), Unbounded);
-        let size = |keys: &Vec<_>| keys.iter().map(|key| self.index.count(key)).sum::<usize>();
+        let size = |keys: &Vec<_>| keys.iter().map(|key| self.index.count(*key)).sum::<usize>();
         let by_collection = filter.collection.map(|id| vec![IndexKey::Collection(id)]);
         let narrowest = by_collection.into_iter().chain([states(filter)]).min_by_key(size);
         match narrowest.filter(|keys| size(keys) < self.jobs.len()) {
             Some(keys) => {
-                let sets = keys.into_iter().filter_map(|key| self.index.get(&key));
-                let ids = merge(sets.map(move |ids| ids.range(range)));
-                Box::new(ids.filter_map(|id| self.jobs.get(id)))
+                let buckets = keys.into_iter().filter_map(|key| self.index.get(key));
+                Box::new(merge(buckets.map(move |bucket| bucket.range(range))))
             }
             None => Box::new(self.jobs.range(range).map(|(_, job)| job)),
         }

@@ -1,46 +1,45 @@
-//! A persistent index: for each key the ids found under it, in order.
+//! A persistent index: under each key a bucket of entries, in id order.
 
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdMap;
 
-/// The ids found under each key. A key without ids is not kept.
+/// Buckets by key. An empty bucket is not kept.
 #[derive(Debug, Clone)]
-pub(crate) struct Index<K: Ord, I: Ord> {
-    buckets: OrdMap<K, OrdSet<I>>,
+pub(crate) struct Index<K: Ord, I: Ord, V> {
+    buckets: OrdMap<K, OrdMap<I, V>>,
 }
 
-impl<K: Ord, I: Ord> Default for Index<K, I> {
+impl<K: Ord, I: Ord, V> Default for Index<K, I, V> {
     fn default() -> Self {
         Self { buckets: OrdMap::new() }
     }
 }
 
-impl<K: Ord + Copy, I: Ord + Copy> Index<K, I> {
-    /// The ids under `key`.
-    pub(crate) fn get(&self, key: &K) -> Option<&OrdSet<I>> {
-        self.buckets.get(key)
+impl<K: Ord + Copy, I: Ord + Copy, V: Clone> Index<K, I, V> {
+    /// The bucket of `key`, unless it is empty.
+    pub(crate) fn get(&self, key: K) -> Option<&OrdMap<I, V>> {
+        self.buckets.get(&key)
     }
 
-    /// How many ids are under `key`.
-    pub(crate) fn count(&self, key: &K) -> usize {
-        self.buckets.get(key).map_or(0, OrdSet::len)
+    /// How many entries are under `key`.
+    pub(crate) fn count(&self, key: K) -> usize {
+        self.get(key).map_or(0, OrdMap::len)
     }
 
-    /// Moves `id` from the keys of its old record to those of its new one; keys that stay are not touched.
-    pub(crate) fn replace<const N: usize>(&mut self, id: I, old: [Option<K>; N], new: [Option<K>; N]) {
-        for (old, new) in old.into_iter().zip(new).filter(|(old, new)| old != new) {
-            if let Some(key) = old {
-                self.remove(key, id);
-            }
-            if let Some(key) = new {
-                self.buckets.entry(key).or_default().insert(id);
-            }
+    /// Takes the entry `id` out of the bucket of its old key, if there is one, and puts it with `value` into
+    /// that of its new key, if there is one.
+    pub(crate) fn replace(&mut self, id: I, old: Option<K>, new: Option<K>, value: V) {
+        if let Some(key) = old.filter(|_| old != new) {
+            self.remove(key, id);
+        }
+        if let Some(key) = new {
+            self.buckets.entry(key).or_default().insert(id, value);
         }
     }
 
     fn remove(&mut self, key: K, id: I) {
-        let emptied = self.buckets.get_mut(&key).is_some_and(|ids| {
-            ids.remove(&id);
-            ids.is_empty()
+        let emptied = self.buckets.get_mut(&key).is_some_and(|bucket| {
+            bucket.remove(&id);
+            bucket.is_empty()
         });
         if emptied {
             self.buckets.remove(&key);
