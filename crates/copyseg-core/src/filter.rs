@@ -29,7 +29,7 @@ use crate::time::Timestamp;
 pub struct JobFilter {
     pub(crate) collection: Option<CollectionId>,
     pub(crate) states: StateSet,
-    pub(crate) predicates: Vec<Arc<dyn Fn(&Job) -> bool + Send + Sync>>,
+    pub(crate) predicates: Vec<Predicate<Job>>,
     pub(crate) after: Option<JobId>,
     pub(crate) limit: usize,
 }
@@ -52,14 +52,14 @@ pub struct TaskFilter {
     pub(crate) collection: Option<CollectionId>,
     pub(crate) node: Option<NodeId>,
     pub(crate) states: StateSet,
-    pub(crate) predicates: Vec<Arc<dyn Fn(&Task) -> bool + Send + Sync>>,
+    pub(crate) predicates: Vec<Predicate<Task>>,
     pub(crate) after: Option<TaskId>,
     pub(crate) limit: usize,
 }
 
 /// The conditions that jobs and tasks have in common.
 macro_rules! conditions {
-    ($filter:ident, $record:ident, $id:ident, $state:ident) => {
+    ($record:ident, $id:ident, $state:ident) => {
         /// Only those of this collection.
         pub fn collection(mut self, id: CollectionId) -> Self {
             match self.collection.replace(id) {
@@ -134,7 +134,7 @@ impl JobFilter {
         self.matching(move |job| job.database == id)
     }
 
-    conditions!(JobFilter, Job, JobId, JobState);
+    conditions!(Job, JobId, JobState);
 
     /// Whether `job` meets every condition; the limit is the query's business.
     pub(crate) fn matches(&self, job: &Job) -> bool {
@@ -175,7 +175,7 @@ impl TaskFilter {
         }
     }
 
-    conditions!(TaskFilter, Task, TaskId, TaskState);
+    conditions!(Task, TaskId, TaskState);
 
     /// Whether `task` meets every condition; the limit is the query's business.
     pub(crate) fn matches(&self, task: &Task) -> bool {
@@ -225,6 +225,8 @@ impl fmt::Debug for TaskFilter {
             .finish()
     }
 }
+
+type Predicate<R> = Arc<dyn Fn(&R) -> bool + Send + Sync>;
 
 /// A set of states, by their numbers.
 #[derive(Clone, Copy, PartialEq, Eq)]
