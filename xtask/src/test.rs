@@ -3,12 +3,18 @@
 use crate::Outcome;
 use crate::cargo::{cargo, cargo_version_of};
 
-/// Runs the examples in the documentation first, then the tests.
+/// Runs the examples in the documentation, then the facade without its backends, then everything.
 pub(crate) fn run() -> Outcome {
     cargo(&["test", "--workspace", "--doc", "--quiet"])?;
-    if cargo_version_of("nextest").is_some() {
-        cargo(&["nextest", "run", "--workspace"])
+    run_tests(&["--package", "copyseg", "--no-default-features"])?;
+    run_tests(&["--workspace"])
+}
+
+fn run_tests(selection: &[&str]) -> Outcome {
+    let runner: &[&str] = if cargo_version_of("nextest").is_some() {
+        &["nextest", "run"]
     } else {
-        cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])
-    }
+        &["test", "--no-fail-fast", "--lib", "--bins", "--tests", "--examples"]
+    };
+    cargo(&[runner, selection].concat())
 }

@@ -10,7 +10,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 8] = [
     ("copyseg-conformance", &["copyseg-core"]),
     ("copyseg-redb", &["copyseg-core"]),
     ("copyseg", &["copyseg-core", "copyseg-redb"]),
-    ("copyseg-restore", &["copyseg"]),
+    ("copyseg-restore", &["copyseg-core", "copyseg"]),
     ("copyseg-cli", &["copyseg", "copyseg-restore"]),
     ("copyseg-tests", &["copyseg", "copyseg-restore", "copyseg-cli"]),
     ("xtask", &[]),
@@ -42,7 +42,8 @@ fn directions(member: &Member) -> Vec<String> {
         .collect()
 }
 
-/// Lints, versions and features of dependencies have one place: the manifest of the workspace.
+/// Lints, versions and features of dependencies have one place: the manifest of the workspace. A bare path is for
+/// tests whose package depends on this one, which could not be published with a version.
 fn inheritance(manifest: &str) -> Vec<String> {
     let mut violations = Vec::new();
     if !manifest.contains("[lints]\nworkspace = true") {
@@ -52,11 +53,16 @@ fn inheritance(manifest: &str) -> Vec<String> {
     for line in manifest.lines() {
         if line.starts_with('[') {
             in_dependencies = line.ends_with("dependencies]");
-        } else if in_dependencies && line.contains('=') && !line.contains("workspace = true") {
+        } else if in_dependencies && line.contains('=') && !is_inherited(line) {
             violations.push(format!("`{line}`: give the version in the manifest of the workspace"));
         }
     }
     violations
+}
+
+fn is_inherited(dependency: &str) -> bool {
+    dependency.contains("workspace = true")
+        || (dependency.contains("{ path = ") && !dependency.contains("version"))
 }
 
 /// The newest entry of the changelog is the version of the workspace.

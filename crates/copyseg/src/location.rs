@@ -1,0 +1,180 @@
+//! Catalog URLs: where a store is.
+
+#[cfg(feature = "redb")]
+use std::path::PathBuf;
+
+use copyseg_core::{Error, ErrorKind, Result};
+
+use crate::open::schemes;
+
+/// Schemes of backends that this build was made without; each is also the name of its feature.
+const SWITCHED_OFF: &[&str] = &[
+    #[cfg(not(feature = "redb"))]
+    "redb",
+];
+
+/// Where a store is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Location {
+    /// In memory.
+    Memory,
+    /// In a redb file.
+    #[cfg(feature = "redb")]
+    Redb(PathBuf),
+}
+
+impl Location {
+    /// Takes a catalog URL apart.
+    pub(crate) fn parse(url: &str) -> Result<Self> {
+        let Some((scheme, rest)) = url.split_once(':').filter(|(scheme, _)| is_scheme(scheme)) else {
+            return Err(without_scheme(url));
+        };
+        match scheme {
+            "memory" if rest.is_empty() => Ok(Self::Memory),
+            "memory" => Err(invalid(format!("`{url}` names a place in memory: write `memory:` alone"))),
+            #[cfg(feature = "redb")]
+            "redb" => path(url, scheme, rest).map(Self::Redb),
+            _ => Err(unsupported(url, scheme)),
+        }
+    }
+}
+
+/// The path in the `rest` of a URL after its scheme.
+#[cfg(feature = "redb")]
+fn path(url: &str, scheme: &str, rest: &str) -> Result<PathBuf> {
+    let text = match rest.strip_prefix("//") {
+        Some(absolute) if absolute.starts_with('/') => absolute,
+        Some(hosted) => {
+            return Err(invalid(format!(
+                "`{url}` names a host and not a file: write `{scheme}:{hosted}` for a path from the working \
+                 directory, `{scheme}:///{hosted}` for one from the root"
+            )));
+        }
+        None => rest,
+    };
+    if let Some(mark) = text.find(['?', '#']) {
+        return Err(invalid(format!(
+            "`{url}` has options, `{}`, and there are none: in a file name write `%3F` for `?` and `%23` for `#`",
+            &text[mark..]
+        )));
+    }
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8().map_err(|error| {
+        Error::with_source(ErrorKind::InvalidArgument, format!("the path in `{url}` is not UTF-8"), error)
+    })?;
+    if decoded.is_empty() || decoded.ends_with('/') || decoded.contains('\0') {
+        return Err(invalid(format!("`{url}` names no file: write `{scheme}:restores.redb`")));
+    }
+    Ok(PathBuf::from(decoded.as_ref()))
+}
+
+/// Whether a text before a colon is meant as a scheme; one letter is a Windows drive.
+fn is_scheme(text: &str) -> bool {
+    text.len() > 1 && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+}
+
+fn without_scheme(text: &str) -> Error {
+    let hint = if text.starts_with('/') { format!("redb://{text}") } else { format!("redb:{text}") };
+    invalid(match text {
+        "" => format!("the catalog URL is empty: this build opens {}", built_in()),
+        text if schemes().contains(&text) => format!("`{text}` is not a catalog URL: write `{text}:`"),
+        _ => format!("`{text}` is not a catalog URL: if it is a file, write `{hint}`"),
+    })
+}
+
+fn unsupported(url: &str, scheme: &str) -> Error {
+    let why = if SWITCHED_OFF.contains(&scheme) {
+        format!("this build was made without the feature `{scheme}` of the crate `copyseg`")
+    } else {
+        format!("there is no backend for `{scheme}:`")
+    };
+    Error::new(ErrorKind::Unsupported, format!("cannot open `{url}`: {why}; this build opens {}", built_in()))
+}
+
+fn built_in() -> String {
+    let schemes: Vec<String> = schemes().iter().map(|scheme| format!("`{scheme}:`")).collect();
+    schemes.join(" and ")
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::InvalidArgument, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[test]
+    fn memory_is_always_built_in() {
+        assert_eq!(Location::parse("memory:").unwrap(), Location::Memory);
+    }
+
+    #[cfg(feature = "redb")]
+    #[rstest]
+    #[case::relative("redb:a.redb", "a.redb")]
+    #[case::relative_in_a_folder("redb:./a/../b.redb", "./a/../b.redb")]
+    #[case::absolute("redb:///a/b.redb", "/a/b.redb")]
+    #[case::absolute_without_authority("redb:/a/b.redb", "/a/b.redb")]
+    #[case::with_spaces("redb:my%20files/a b.redb", "my files/a b.redb")]
+    #[case::with_reserved_characters("redb:%3F%23%25%3A.redb", "?#%:.redb")]
+    #[case::with_other_letters("redb:h%C3%BCte/üben.redb", "hüte/üben.redb")]
+    #[case::with_a_colon("redb:10:30.redb", "10:30.redb")]
+    fn a_redb_url_names_a_file(#[case] url: &str, #[case] path: &str) {
+        assert_eq!(Location::parse(url).unwrap(), Location::Redb(path.into()));
+    }
+
+    #[cfg(feature = "redb")]
+    #[rstest]
+    #[case::file_as_host(
+        "redb://a.redb",
+        "write `redb:a.redb` for a path from the working directory, `redb:///a.redb`"
+    )]
+    #[case::folder_as_host("redb://data/a.redb", "`redb:data/a.redb`")]
+    #[case::nothing("redb:", "names no file")]
+    #[case::a_folder("redb:///var/lib/", "names no file")]
+    #[case::a_zero_byte("redb:a%00.redb", "names no file")]
+    #[case::an_option("redb:a.redb?cache=1", "`?cache=1`, and there are none")]
+    #[case::a_fragment("redb:a#1.redb", "`%23` for `#`")]
+    #[case::not_utf8("redb:%FF.redb", "is not UTF-8")]
+    fn a_redb_url_without_a_file_is_refused(#[case] url: &str, #[case] hint: &str) {
+        assert_refused(url, ErrorKind::InvalidArgument, hint);
+    }
+
+    #[rstest]
+    #[case::empty("", "the catalog URL is empty: this build opens `memory:`")]
+    #[case::scheme_alone("memory", "write `memory:`")]
+    #[case::file("a.redb", "if it is a file, write `redb:a.redb`")]
+    #[case::absolute_file("/a/b.redb", "if it is a file, write `redb:///a/b.redb`")]
+    #[case::file_with_a_colon("./10:30.redb", "write `redb:./10:30.redb`")]
+    #[case::windows_drive("C:\\a.redb", "if it is a file")]
+    #[case::place_in_memory("memory://a", "write `memory:` alone")]
+    fn what_is_no_url_is_refused_with_a_hint(#[case] url: &str, #[case] hint: &str) {
+        assert_refused(url, ErrorKind::InvalidArgument, hint);
+    }
+
+    #[test]
+    fn an_unknown_scheme_is_refused_naming_those_built_in() {
+        assert_refused(
+            "ftp://host/a",
+            ErrorKind::Unsupported,
+            "no backend for `ftp:`; this build opens `memory:`",
+        );
+    }
+
+    #[cfg(not(feature = "redb"))]
+    #[test]
+    fn a_scheme_that_is_switched_off_is_refused_naming_its_feature() {
+        assert_refused(
+            "redb:a.redb",
+            ErrorKind::Unsupported,
+            "without the feature `redb` of the crate `copyseg`",
+        );
+    }
+
+    fn assert_refused(url: &str, kind: ErrorKind, hint: &str) {
+        let error = Location::parse(url).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(hint), "{error}");
+    }
+}

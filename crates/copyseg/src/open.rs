@@ -1,0 +1,81 @@
+//! Opening a manager or a catalog by URL.
+
+use std::sync::Arc;
+
+use copyseg_core::{Catalog, Error, ErrorKind, ManagerOptions, MemoryCatalog, MetaManager, Result};
+#[cfg(feature = "redb")]
+use copyseg_redb::{RedbCatalog, RedbOptions};
+
+use crate::location::Location;
+
+/// Opens the store at `url`, with default options, and becomes its one writer.
+///
+/// | URL | store |
+/// |---|---|
+/// | `memory:` | a new one in memory, gone with the manager |
+/// | `redb:restores.redb` | a file, relative to the working directory; created if it is not there |
+/// | `redb:///var/lib/restores.redb` | a file by its absolute path |
+///
+/// In a path, `%20` stands for a space, and `%3F`, `%23` and `%25` for `?`, `#` and `%`.
+///
+/// # Errors
+/// * [`InvalidArgument`](ErrorKind::InvalidArgument): `url` is not a catalog URL; the message shows how to write it.
+/// * [`Unsupported`](ErrorKind::Unsupported): this build has no such backend, or the store was written by a newer
+///   version.
+/// * [`Held`](ErrorKind::Held): another process has the file open.
+/// * every error of [`MetaManager::open`].
+pub async fn open(url: &str) -> Result<MetaManager> {
+    open_with(url, ManagerOptions::default()).await
+}
+
+/// Opens the store at `url` as [`open`] does, with options.
+///
+/// # Errors
+/// Those of [`open`].
+pub async fn open_with(url: &str, options: ManagerOptions) -> Result<MetaManager> {
+    MetaManager::open(open_catalog(url).await?, options).await
+}
+
+/// Opens the store at `url` without becoming its writer: what [`open`] hands to [`MetaManager::open`].
+///
+/// # Errors
+/// Those of [`open`], but for the ones of [`MetaManager::open`].
+pub async fn open_catalog(url: &str) -> Result<Arc<dyn Catalog>> {
+    Ok(match Location::parse(url)? {
+        Location::Memory => Arc::new(MemoryCatalog::new()),
+        #[cfg(feature = "redb")]
+        Location::Redb(path) => Arc::new(RedbCatalog::open(path, RedbOptions::default()).await?),
+    })
+}
+
+/// Opens the store at `url` for reading, as [`Snapshot::load`](copyseg_core::Snapshot::load) needs it. Nothing is
+/// created and nothing can be written. Close it soon: a file that is being read cannot be opened by a writer.
+///
+/// # Errors
+/// Those of [`open_catalog`]; [`NotFound`](ErrorKind::NotFound) if there is no such store; and
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) for `memory:`, which would be a new and empty store.
+pub async fn open_catalog_read_only(url: &str) -> Result<Arc<dyn Catalog>> {
+    match Location::parse(url)? {
+        Location::Memory => Err(Error::new(
+            ErrorKind::InvalidArgument,
+            "`memory:` opens a new store, so there is nothing to read: name a store that outlives its process",
+        )),
+        #[cfg(feature = "redb")]
+        Location::Redb(path) => {
+            Ok(Arc::new(RedbCatalog::open_read_only(path, RedbOptions::default()).await?))
+        }
+    }
+}
+
+/// The schemes of the URLs that this build opens.
+///
+/// ```
+/// assert!(copyseg::schemes().contains(&"memory"));
+/// ```
+pub fn schemes() -> &'static [&'static str] {
+    &[
+        "memory",
+        #[cfg(feature = "redb")]
+        "redb",
+    ]
+}

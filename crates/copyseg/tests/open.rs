@@ -1,0 +1,66 @@
+//! Stores opened by URL.
+
+use copyseg::{ErrorKind, JobFilter, ManagerOptions, NewJob, Result};
+
+#[tokio::test]
+async fn a_store_in_memory_is_new_each_time() -> Result<()> {
+    let manager = copyseg::open("memory:").await?;
+    manager.add_job(NewJob::default(), vec![]).await?;
+    assert_eq!(copyseg::open("memory:").await?.count_jobs(&JobFilter::new())?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_store_in_memory_has_nothing_to_read() {
+    let error = copyseg::open_catalog_read_only("memory:").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+}
+
+#[tokio::test]
+async fn options_reach_the_manager() -> Result<()> {
+    let options = ManagerOptions { active_jobs_max: Some(0), ..ManagerOptions::default() };
+    let manager = copyseg::open_with("memory:", options).await?;
+    let error = manager.add_job(NewJob::default(), vec![]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_scheme_listed_is_known() {
+    for scheme in copyseg::schemes() {
+        let error = copyseg::open_catalog(&format!("{scheme}://host")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{scheme}: {error}");
+    }
+}
+
+#[cfg(feature = "redb")]
+mod redb {
+    use copyseg::{ErrorKind, NewJob, Result, Snapshot};
+
+    #[tokio::test]
+    async fn a_store_in_a_file_is_found_again() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("redb:{}/my%20jobs.redb", folder.path().display());
+        let manager = copyseg::open(&url).await?;
+        let job = manager.add_job(NewJob::default(), vec![]).await?;
+        manager.close().await?;
+        assert!(folder.path().join("my jobs.redb").is_file());
+
+        let manager = copyseg::open(&url).await?;
+        assert!(manager.get_job(job)?.is_some());
+        manager.close().await?;
+
+        let catalog = copyseg::open_catalog_read_only(&url).await?;
+        assert!(Snapshot::load(&*catalog).await?.job(job).is_some());
+        catalog.close().await
+    }
+
+    #[tokio::test]
+    async fn reading_creates_no_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("redb:{}/jobs.redb", folder.path().display());
+        let error = copyseg::open_catalog_read_only(&url).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+    }
+}
