@@ -251,3 +251,6 @@ impl StateSet {
         Self(self.0 & !other.0)
     }
 }
+
+#[cfg(test)]
+mod tests;

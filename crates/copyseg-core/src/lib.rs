@@ -14,6 +14,8 @@ mod catalog;
 mod wire;
 mod manager;
 mod error;
+#[cfg(test)]
+mod samples;
 
 pub use action::{JobAction, TaskAction};
 pub use catalog::memory::MemoryCatalog;

@@ -3,6 +3,7 @@
 mod job_store;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -19,10 +20,10 @@ use job_store::JobStore;
 /// Jobs and tasks at one revision. Cheap to clone, and nothing that happens later changes it.
 ///
 /// Every list comes in id order.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Snapshot(Arc<State>);
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct State {
     revision: Revision,
     jobs: JobStore,
@@ -174,3 +175,18 @@ impl Snapshot {
         Arc::make_mut(&mut self.0)
     }
 }
+
+/// The revision and the counts; a snapshot of a million tasks is no text for a log.
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("revision", &self.0.revision)
+            .field("jobs", &self.0.jobs.len())
+            .field("tasks", &self.0.tasks.len())
+            .field("set_aside", &self.0.set_aside.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -249,3 +249,6 @@ fn states(filter: &TaskFilter) -> impl Iterator<Item = TaskState> + use<> {
     let allowed = filter.states;
     TaskState::ALL.into_iter().filter(move |state| allowed.contains(*state as u8))
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use crate::job::{Job, JobState};
 use crate::task_store::{Index, merge};
 
 /// Jobs in id order; like [`TaskStore`](crate::TaskStore), a value with structural sharing.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(super) struct JobStore {
     jobs: OrdMap<JobId, Arc<Job>>,
     index: Index<IndexKey, JobId, Arc<Job>>,
@@ -29,6 +29,10 @@ fn index_keys(job: &Job) -> [IndexKey; 2] {
 }
 
 impl JobStore {
+    pub(super) fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
     pub(super) fn get(&self, id: JobId) -> Option<&Arc<Job>> {
         self.jobs.get(&id)
     }
