@@ -30,7 +30,7 @@ pub enum Runtime {
 }
 
 /// After this long a case is taken to hang, so that it fails with a name. Nothing honest takes nearly as long.
-const CASE_TIMEOUT: Duration = Duration::from_secs(600);
+const CASE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Runs one case. Called by the tests that [`suite!`](crate::suite) makes.
 ///

@@ -3,14 +3,14 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use copyseg_core::{
     Batch, Catalog, ErrorKind, Head, Loaded, Operation, RecordCounts, RecordKey, RecordKind, Result, Revision,
 };
-use futures::TryStreamExt;
-use futures::future::{self, Either};
+use futures::future::{self, Either, Ready};
+use futures::{FutureExt, TryStreamExt};
 
 use crate::fixture::Fixture;
 
@@ -179,6 +179,16 @@ pub(crate) async fn drain(mut loaded: Loaded) -> Result<Contents> {
         }
     }
     Ok(contents)
+}
+
+/// Polls `work` up to `polls` times without waiting, so that a case can interrupt it at different points, and returns
+/// what is left of it.
+pub(crate) fn begin<F: Future>(work: F, polls: u8) -> Either<Ready<F::Output>, Pin<Box<F>>> {
+    let mut work = Box::pin(work);
+    match (0..polls).find_map(|_| work.as_mut().now_or_never()) {
+        Some(output) => Either::Left(future::ready(output)),
+        None => Either::Right(work),
+    }
 }
 
 /// Runs `work`, and says whether other work on the same thread got a turn before it was done.

@@ -4,7 +4,7 @@ use copyseg_core::ErrorKind;
 use futures::future::join;
 
 use crate::fixture::Fixture;
-use crate::writer::{Writer, job, put};
+use crate::writer::{Writer, begin, job, put};
 
 /// After a close every call is refused as closed, and changes nothing.
 pub async fn every_call_after_a_close_is_refused(fixture: &dyn Fixture) {
@@ -45,10 +45,11 @@ pub async fn a_closed_store_opens_again_at_once(fixture: &dyn Fixture) {
 /// A commit under way when the handle is closed is either done or refused when the close returns, and says which.
 pub async fn a_close_waits_for_commits_under_way(fixture: &dyn Fixture) {
     let mut writer = Writer::acquire(fixture).await;
-    for id in 0..10 {
-        let commit = writer.prepare([put(job(id), "all or nothing")]);
+    for round in 0..10 {
+        let commit = writer.prepare([put(job(round.into()), "all or nothing")]);
         let catalog = writer.catalog.clone();
-        let (committed, closed) = join(commit.send(&*catalog), catalog.close()).await;
+        let committing = begin(commit.send(&*catalog), round);
+        let (committed, closed) = join(committing, catalog.close()).await;
         closed.expect("a store can be closed");
         match committed {
             Ok(()) => writer.note(&commit),

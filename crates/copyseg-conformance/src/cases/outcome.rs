@@ -1,11 +1,10 @@
 //! How a commit whose outcome is unknown is settled: by writing, never by reading.
 
 use copyseg_core::{Catalog, ErrorKind};
-use futures::FutureExt;
 
 use crate::faulty::{Call, Fault, FaultyCatalog};
 use crate::fixture::Fixture;
-use crate::writer::{Prepared, Writer, job, put, task};
+use crate::writer::{Prepared, Writer, begin, delete, job, put, task};
 
 /// A commit sent a second time is refused and changes nothing, even when what it wrote is gone again.
 pub async fn a_repeated_commit_is_refused(fixture: &dyn Fixture) {
@@ -14,7 +13,7 @@ pub async fn a_repeated_commit_is_refused(fixture: &dyn Fixture) {
     commit.send(&*writer.catalog).await.expect("a commit on the head is taken");
     writer.note(&commit);
     writer.assert_refused(&commit, ErrorKind::Fenced).await;
-    writer.commit([crate::writer::delete(job(1))]).await;
+    writer.commit([delete(job(1))]).await;
     writer.assert_refused(&commit, ErrorKind::Fenced).await;
     writer.assert_durable().await;
 }
@@ -54,8 +53,8 @@ pub async fn a_dropped_commit_is_all_or_nothing(fixture: &dyn Fixture) {
     let mut writer = Writer::acquire(fixture).await;
     for round in 0..10 {
         let dropped = writer.prepare((0..20).map(|id| put(task(id), [round; 100])));
-        // Polled once and dropped.
-        let _ = dropped.send(&*writer.catalog).now_or_never();
+        // Wherever it has got to, and whether it is done, it is forgotten here.
+        drop(begin(dropped.send(&*writer.catalog), 1 + round));
         let mut settling = writer.prepare([]);
         settling.next.batch = dropped.next.batch ^ 1;
         match settling.send(&*writer.catalog).await {
