@@ -1,0 +1,7 @@
+//! One module per command.
+
+pub(crate) mod restore;
+pub(crate) mod job;
+pub(crate) mod gc;
+pub(crate) mod stats;
+pub(crate) mod check;

@@ -1,0 +1,61 @@
+//! `copyseg check`: holds the records of a catalog against each other; lists, exports and drops what was set aside.
+
+mod findings;
+mod set_aside;
+
+use comfy_table::Cell;
+use copyseg::{Catalog, Result};
+
+use self::findings::Findings;
+use crate::args::Check;
+use crate::catalog;
+use crate::exit::Failure;
+use crate::output::{self, Output};
+
+/// Checks the catalog, or deals with what was set aside.
+pub(crate) async fn run(url: &str, output: Output, check: Check) -> Result<(), Failure> {
+    match check {
+        Check { list: true, .. } => set_aside::list(url, output).await,
+        Check { export: Some(file), .. } => set_aside::export(url, output, &file).await,
+        Check { drop: Some(key), .. } => set_aside::drop_record(url, output, key).await,
+        _ => inspect(url, output).await,
+    }
+}
+
+async fn inspect(url: &str, output: Output) -> Result<(), Failure> {
+    let findings = reading(url, async |catalog| findings::inspect(catalog).await).await?;
+    output.one(&findings, text)?;
+    match findings.problems.len() {
+        0 => Ok(()),
+        count => Err(Failure::Problems(count)),
+    }
+}
+
+fn text(findings: &Findings) -> String {
+    let rows = findings
+        .problems
+        .iter()
+        .map(|it| vec![Cell::new(it.problem), Cell::new(&it.record), Cell::new(&it.detail)]);
+    let mut text = format!("checked {} records at revision {}", findings.records, findings.revision);
+    if findings.orphans > 0 {
+        text += &format!(
+            "\n{} tasks belong to no job, left over from an addition or removal that was cut short; the next restore \
+             removes them",
+            findings.orphans
+        );
+    }
+    match findings.problems.len() {
+        0 => text + "\nno problems",
+        _ => text + "\n\n" + &output::columns(&["PROBLEM", "RECORD", "DETAIL"], rows),
+    }
+}
+
+/// Opens a catalog for reading, does `work` and lets go of it.
+async fn reading<T>(url: &str, work: impl AsyncFnOnce(&dyn Catalog) -> Result<T>) -> Result<T> {
+    let catalog = catalog::open_read_only(url).await?;
+    let result = work(&*catalog).await;
+    let closed = catalog.close().await;
+    let value = result?;
+    closed?;
+    Ok(value)
+}

@@ -1,0 +1,340 @@
+//! How the command ends: one table of exit codes, one way to report a failure.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use copyseg::{Error, ErrorKind, JobState};
+use serde::Serialize;
+
+use crate::output::Format;
+use crate::signals::Stop;
+
+/// How the process ends, as a number a script can act on. Part of the command's interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// An error that no other code names.
+    Other = 1,
+    /// The arguments or the input are wrong; repeating the command cannot succeed.
+    Usage = 2,
+    /// A job, a record or a catalog of this name does not exist.
+    NotFound = 3,
+    /// Something exists already, is in another state, or belongs to somebody else.
+    Conflict = 4,
+    /// The catalog or the storage cannot be used now; the same command may work later.
+    Unavailable = 5,
+    /// The time given by `--timeout` is over.
+    TimedOut = 6,
+    /// The job failed or was cancelled.
+    JobEnded = 7,
+    /// `check` found problems.
+    Problems = 8,
+    /// Ended by SIGINT.
+    Interrupted = 130,
+    /// Ended by SIGTERM.
+    Terminated = 143,
+}
+
+/// The same table for people; the long help ends with it.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0    done, or nothing was left to do
+  1    any other error
+  2    wrong arguments or wrong input
+  3    no such job, record or catalog
+  4    conflict: it exists already, is in another state, or belongs to somebody else
+  5    the catalog is held by another process, or storage is unavailable; try again later
+  6    timed out
+  7    the job failed or was cancelled
+  8    `check` found problems
+  130  stopped by SIGINT (Ctrl-C); `restore` goes on when it is run again
+  143  stopped by SIGTERM; `restore` goes on when it is run again";
+
+/// The exit code of a library error: the one place where kinds become codes.
+pub(crate) fn exit_of(kind: ErrorKind) -> Exit {
+    match kind {
+        ErrorKind::InvalidArgument => Exit::Usage,
+        ErrorKind::NotFound => Exit::NotFound,
+        ErrorKind::AlreadyExists { .. }
+        | ErrorKind::IllegalTransition
+        | ErrorKind::StaleClaim
+        | ErrorKind::SetAside
+        | ErrorKind::QuotaExceeded
+        | ErrorKind::Fenced => Exit::Conflict,
+        ErrorKind::Held | ErrorKind::Unavailable | ErrorKind::OutcomeUnknown => Exit::Unavailable,
+        _ => Exit::Other,
+    }
+}
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The library refused or failed.
+    Library(Error),
+    /// The arguments do not make a request.
+    Usage(String),
+    /// What was waited for did not happen in time.
+    TimedOut(String),
+    /// The job ended without completing.
+    JobEnded(JobState, String),
+    /// `check` found this many problems.
+    Problems(usize),
+    /// A signal stopped the command, which tells how to go on.
+    Stopped(Stop, String),
+    /// The result could not be written out.
+    Output(io::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Library(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl Failure {
+    /// The exit code it ends the process with.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Library(error) => exit_of(error.kind()),
+            Self::Usage(_) => Exit::Usage,
+            Self::TimedOut(_) => Exit::TimedOut,
+            Self::JobEnded(..) => Exit::JobEnded,
+            Self::Problems(_) => Exit::Problems,
+            Self::Stopped(signal, _) => signal.exit(),
+            Self::Output(_) => Exit::Other,
+        }
+    }
+
+    /// Tells the user, on stderr: the error, its causes and what to do next; as one JSON object if `format`
+    /// asks for that. Gives the exit code.
+    pub(crate) fn report(&self, format: Format) -> ExitCode {
+        let exit = self.exit();
+        // A failure to write to stderr has nowhere left to be told.
+        let _ = match format {
+            Format::Table => self.write_text(anstream::stderr().lock()),
+            Format::Json | Format::Jsonl => self.write_json(io::stderr().lock()),
+        };
+        ExitCode::from(exit as u8)
+    }
+
+    fn write_text(&self, mut out: impl Write) -> io::Result<()> {
+        let (red, bold) = (anstyle::AnsiColor::Red.on_default().bold(), anstyle::Style::new().bold());
+        writeln!(out, "{red}error:{red:#} {self}")?;
+        for cause in self.causes() {
+            writeln!(out, "  {bold}caused by:{bold:#} {cause}")?;
+        }
+        match self.hint() {
+            Some(hint) => writeln!(out, "  {bold}hint:{bold:#} {hint}"),
+            None => Ok(()),
+        }
+    }
+
+    fn write_json(&self, mut out: impl Write) -> io::Result<()> {
+        let body = Body {
+            error: Details {
+                code: self.code(),
+                message: self.to_string(),
+                causes: self.causes(),
+                hint: self.hint(),
+                retryable: self.exit() == Exit::Unavailable,
+                exit_code: self.exit() as u8,
+            },
+        };
+        serde_json::to_writer(&mut out, &body)?;
+        writeln!(out)
+    }
+
+    /// The stable name of the failure, for scripts.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Library(error) => match error.kind() {
+                ErrorKind::NotFound => "not_found",
+                ErrorKind::AlreadyExists { .. } => "already_exists",
+                ErrorKind::InvalidArgument => "invalid_argument",
+                ErrorKind::IllegalTransition => "illegal_transition",
+                ErrorKind::StaleClaim => "stale_claim",
+                ErrorKind::SetAside => "set_aside",
+                ErrorKind::TooLarge => "too_large",
+                ErrorKind::QuotaExceeded => "quota_exceeded",
+                ErrorKind::Unavailable => "unavailable",
+                ErrorKind::OutcomeUnknown => "outcome_unknown",
+                ErrorKind::Fenced => "fenced",
+                ErrorKind::Held => "held",
+                ErrorKind::Corrupt => "corrupt",
+                ErrorKind::Unsupported => "unsupported",
+                _ => "other",
+            },
+            Self::Usage(_) => "usage",
+            Self::TimedOut(_) => "timed_out",
+            Self::JobEnded(JobState::Cancelled, _) => "job_cancelled",
+            Self::JobEnded(..) => "job_failed",
+            Self::Problems(_) => "problems_found",
+            Self::Stopped(..) => "stopped",
+            Self::Output(_) => "output",
+        }
+    }
+
+    fn causes(&self) -> Vec<String> {
+        let mut cause = match self {
+            Self::Library(error) => error.source(),
+            Self::Output(error) => Some(error as &dyn StdError),
+            _ => None,
+        };
+        let mut causes = Vec::new();
+        while let Some(error) = cause {
+            causes.push(error.to_string());
+            cause = error.source();
+        }
+        causes
+    }
+
+    /// What the user can do next, where the message does not say it by its nature.
+    fn hint(&self) -> Option<&'static str> {
+        let kind = match self {
+            Self::Library(error) => error.kind(),
+            Self::Usage(_) => return Some("see `copyseg --help` for examples"),
+            Self::TimedOut(_) => return Some("wait again, or look at the job with `copyseg job get`"),
+            Self::JobEnded(..) => return Some("running the same `copyseg restore` again starts over"),
+            Self::Problems(_) => {
+                return Some(
+                    "`copyseg check --list` shows, `--export` saves and `--drop` removes records set aside",
+                );
+            }
+            Self::Stopped(..) | Self::Output(_) => return None,
+        };
+        match kind {
+            ErrorKind::NotFound => Some("`copyseg job list` shows what there is; check --catalog too"),
+            ErrorKind::Held => Some("wait until that process ends, or stop it; nothing was changed"),
+            ErrorKind::Unavailable => Some("nothing was changed; run the command again later"),
+            ErrorKind::OutcomeUnknown => {
+                Some("run the command again: it looks at the state before it goes on")
+            }
+            ErrorKind::Fenced => Some("another process owns the catalog now; let it finish"),
+            ErrorKind::SetAside => Some("`copyseg check --list` shows the record and why it cannot be read"),
+            ErrorKind::IllegalTransition => Some("`copyseg job get` shows where the job stands"),
+            ErrorKind::Corrupt => Some("keep a copy of the catalog, then run `copyseg check` on it"),
+            ErrorKind::Unsupported => {
+                Some("`copyseg --version` shows what this build is; a newer one may be needed")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Ends a run whose arguments could not be read, or that only asked for help.
+pub(crate) fn report_usage(error: &clap::Error, format: Format) -> ExitCode {
+    match format {
+        Format::Json | Format::Jsonl if error.use_stderr() => {
+            let text = error.render().to_string();
+            Failure::Usage(text.trim_start_matches("error: ").trim_end().to_owned()).report(format)
+        }
+        _ => {
+            // A failure to write to a terminal has nowhere left to be told.
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Other as u8))
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Library(error) => error.fmt(f),
+            Self::Usage(message) | Self::TimedOut(message) | Self::Stopped(_, message) => {
+                f.write_str(message)
+            }
+            Self::JobEnded(_, message) => f.write_str(message),
+            Self::Problems(1) => f.write_str("the check found 1 problem"),
+            Self::Problems(count) => write!(f, "the check found {count} problems"),
+            Self::Output(_) => f.write_str("the result could not be written"),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Body {
+    error: Details,
+}
+
+#[derive(Serialize)]
+struct Details {
+    code: &'static str,
+    message: String,
+    causes: Vec<String>,
+    hint: Option<&'static str>,
+    retryable: bool,
+    exit_code: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(ErrorKind::NotFound, 3)]
+    #[case(ErrorKind::AlreadyExists { identical: true }, 4)]
+    #[case(ErrorKind::IllegalTransition, 4)]
+    #[case(ErrorKind::StaleClaim, 4)]
+    #[case(ErrorKind::SetAside, 4)]
+    #[case(ErrorKind::QuotaExceeded, 4)]
+    #[case(ErrorKind::Fenced, 4)]
+    #[case(ErrorKind::InvalidArgument, 2)]
+    #[case(ErrorKind::Held, 5)]
+    #[case(ErrorKind::Unavailable, 5)]
+    #[case(ErrorKind::OutcomeUnknown, 5)]
+    #[case(ErrorKind::TooLarge, 1)]
+    #[case(ErrorKind::Corrupt, 1)]
+    #[case(ErrorKind::Unsupported, 1)]
+    #[case(ErrorKind::Closed, 1)]
+    fn every_kind_of_error_has_its_exit_code(#[case] kind: ErrorKind, #[case] code: u8) {
+        assert_eq!(exit_of(kind) as u8, code);
+        assert!(EXIT_CODES.contains(&format!("\n  {code:<3}  ")), "{code} is documented");
+    }
+
+    #[test]
+    fn an_error_tells_its_causes_and_what_to_do() {
+        let cause = io::Error::other("no such device");
+        let failure =
+            Failure::from(Error::with_source(ErrorKind::Unavailable, "job 5 cannot be read", cause));
+
+        let mut text = Vec::new();
+        failure.write_text(anstream::StripStream::new(&mut text)).unwrap();
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "error: job 5 cannot be read\n  caused by: no such device\n  \
+             hint: nothing was changed; run the command again later\n"
+        );
+
+        let mut json = Vec::new();
+        failure.write_json(&mut json).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(json["error"]["code"], "unavailable");
+        assert_eq!(json["error"]["message"], "job 5 cannot be read");
+        assert_eq!(json["error"]["causes"][0], "no such device");
+        assert_eq!(json["error"]["retryable"], true);
+        assert_eq!(json["error"]["exit_code"], 5);
+    }
+
+    #[rstest]
+    #[case(Failure::Usage(String::new()), 2)]
+    #[case(Failure::TimedOut(String::new()), 6)]
+    #[case(Failure::JobEnded(JobState::Failed, String::new()), 7)]
+    #[case(Failure::JobEnded(JobState::Cancelled, String::new()), 7)]
+    #[case(Failure::Problems(2), 8)]
+    #[case(Failure::Stopped(Stop::Interrupt, String::new()), 130)]
+    #[case(Failure::Stopped(Stop::Terminate, String::new()), 143)]
+    fn every_end_has_its_exit_code(#[case] failure: Failure, #[case] code: u8) {
+        assert_eq!(failure.exit() as u8, code);
+        assert!(EXIT_CODES.contains(&format!("\n  {code:<3}  ")), "{code} is documented");
+    }
+}

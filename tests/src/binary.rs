@@ -1,0 +1,217 @@
+//! The built command, started as a user would start it.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{self, Child, Stdio};
+use std::sync::OnceLock;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::scratch::{build_directory, profile_directory};
+
+/// The path of the `copyseg` executable, built once with the profile of the running test.
+///
+/// # Panics
+/// If it does not build.
+pub fn copyseg() -> &'static Path {
+    static EXECUTABLE: OnceLock<PathBuf> = OnceLock::new();
+    EXECUTABLE.get_or_init(|| {
+        let directory = profile_directory();
+        let profile = match directory.file_name().and_then(OsStr::to_str) {
+            Some("debug") => "dev",
+            Some(profile) => profile,
+            None => panic!("{} names no profile", directory.display()),
+        };
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let built = process::Command::new(cargo)
+            .args(["build", "--quiet", "--package", "copyseg-cli", "--bin", "copyseg", "--profile", profile])
+            .arg("--target-dir")
+            .arg(build_directory())
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+            .status()
+            .expect("cargo can be started");
+        assert!(built.success(), "copyseg does not build");
+        directory.join(format!("copyseg{}", std::env::consts::EXE_SUFFIX))
+    })
+}
+
+/// One run of the command to be started.
+#[derive(Debug)]
+pub struct Command(process::Command);
+
+impl Command {
+    /// A run with these arguments, in `directory`, without any of the variables that change what it does.
+    pub fn new<A: AsRef<OsStr>>(directory: &Path, arguments: impl IntoIterator<Item = A>) -> Self {
+        let mut command = process::Command::new(copyseg());
+        command.args(arguments).current_dir(directory).stdin(Stdio::null());
+        for variable in ["COPYSEG_CATALOG", "COPYSEG_LOG", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+            command.env_remove(variable);
+        }
+        Self(command)
+    }
+
+    /// Sets a variable for it.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.0.env(name, value);
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.0.args(arguments);
+        self
+    }
+
+    /// Sends its stdout elsewhere.
+    pub fn stdout(mut self, to: impl Into<Stdio>) -> Self {
+        self.0.stdout(to);
+        self
+    }
+
+    /// Sends its stderr elsewhere.
+    pub fn stderr(mut self, to: impl Into<Stdio>) -> Self {
+        self.0.stderr(to);
+        self
+    }
+
+    /// Starts it, writing to wherever it was sent.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start(mut self) -> Running {
+        Running(self.0.spawn().expect("copyseg can be started"))
+    }
+
+    /// Starts it with nobody listening.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start_quietly(self) -> Running {
+        self.stdout(Stdio::null()).stderr(Stdio::null()).start()
+    }
+
+    /// Starts it, keeping what it writes until it is [finished](Running::finish).
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start_listening(self) -> Running {
+        self.stdout(Stdio::piped()).stderr(Stdio::piped()).start()
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn run(self) -> Finished {
+        self.start_listening().finish()
+    }
+}
+
+/// A run under way; killed when dropped.
+#[derive(Debug)]
+pub struct Running(Child);
+
+impl Running {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Whether it has ended by itself.
+    ///
+    /// # Panics
+    /// If its status cannot be asked for.
+    pub fn has_ended(&mut self) -> bool {
+        self.0.try_wait().expect("the process can be asked").is_some()
+    }
+
+    /// Ends it with SIGKILL and waits until it is gone. Says whether the signal came before its own end.
+    ///
+    /// # Panics
+    /// If the signal cannot be sent.
+    pub fn kill(mut self) -> bool {
+        use std::os::unix::process::ExitStatusExt;
+        self.0.kill().expect("the process can be killed");
+        self.0.wait().expect("the process can be waited for").signal() == Some(Signal::KILL.as_raw())
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// If the signal cannot be sent.
+    pub fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.id()).ok().and_then(Pid::from_raw).expect("a process id is positive");
+        kill_process(id, signal).expect("the signal can be sent");
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// If it cannot be waited for, or was ended by a signal that it does not handle.
+    pub fn finish(mut self) -> Finished {
+        let (stdout, stderr) = (self.0.stdout.take(), self.0.stderr.take());
+        let stderr = std::thread::spawn(move || stderr.map(read).unwrap_or_default());
+        let stdout = stdout.map(read).unwrap_or_default();
+        let status = self.0.wait().expect("the process can be waited for");
+        let stderr = stderr.join().expect("stderr can be read");
+        Finished { code: status.code().unwrap_or_else(|| panic!("{status}: {stderr}")), stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already, and then there is nothing to do.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn read(mut from: impl std::io::Read) -> String {
+    let mut text = String::new();
+    from.read_to_string(&mut text).expect("the output is text");
+    text
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// Its exit code.
+    pub code: i32,
+    /// What it wrote to stdout.
+    pub stdout: String,
+    /// What it wrote to stderr.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// Checks the exit code.
+    ///
+    /// # Panics
+    /// If it is another one.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The JSON document on stdout.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in: {self:?}"))
+    }
+
+    /// The error object on stderr.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[track_caller]
+    pub fn error(&self) -> Value {
+        let stderr: Value =
+            serde_json::from_str(&self.stderr).unwrap_or_else(|error| panic!("{error} in: {self:?}"));
+        stderr["error"].clone()
+    }
+}
