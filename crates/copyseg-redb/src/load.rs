@@ -30,7 +30,9 @@ pub(crate) fn pages(
         move || {
             let error = match guard(ErrorKind::Corrupt, &doing, || Ok(send(&transaction, &pages))) {
                 Ok(Ok(())) => return,
-                Ok(Err(redb::Error::DatabaseClosed)) => interrupted(&doing, &writer),
+                Ok(Err(redb::Error::DatabaseClosed | redb::Error::PreviousIo)) => {
+                    interrupted(&doing, &writer)
+                }
                 Ok(Err(error)) => failed(doing, error),
                 Err(panic) => panic,
             };
@@ -79,5 +81,5 @@ fn interrupted(doing: &str, writer: &Writer) -> Error {
     if writer.is_closed() {
         return Error::new(ErrorKind::Closed, format!("{doing}: it was closed meanwhile; open it again"));
     }
-    Error::new(ErrorKind::Unavailable, format!("{doing}: it was opened again after a failure; load it again"))
+    Error::new(ErrorKind::Unavailable, format!("{doing}: its storage failed meanwhile; load it again"))
 }

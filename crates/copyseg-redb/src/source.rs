@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use copyseg_core::{Error, ErrorKind, Result};
 use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError, StorageBackend};
+use redb::{Builder, Database, DatabaseError, StorageBackend, StorageError};
 
 use crate::error::{failed, io_failed};
 use crate::file::{self, Identity};
@@ -112,24 +112,30 @@ impl Source {
                     drop(HolderFile::write(path));
                     database.close()
                 };
-                repair().map_err(|error| match error {
-                    DatabaseError::Storage(error) => Error::with_source(
-                        ErrorKind::Unavailable,
-                        format!(
-                            "{}: it was not closed cleanly, and could not be repaired here; open it (or a copy of \
-                             it) once where it can be written",
-                            self.doing()
-                        ),
-                        error,
-                    ),
-                    error => self.refused(path, error),
-                })?;
+                repair().map_err(|error| self.not_repaired(path, error))?;
                 builder(options).open_read_only(path)
             }
             result => result,
         };
         let database = database.map_err(|error| self.refused(path, error))?;
         self.store(Handle::ReadOnly(database), None)
+    }
+
+    fn not_repaired(&self, path: &Path, error: DatabaseError) -> Error {
+        use io::ErrorKind as Io;
+        match error {
+            DatabaseError::Storage(StorageError::Io(error))
+                if matches!(error.kind(), Io::PermissionDenied | Io::ReadOnlyFilesystem) =>
+            {
+                let message = format!(
+                    "{}: it was not closed cleanly, and repairing it needs permission to write; open it, or a copy of \
+                     it, where it can be written",
+                    self.doing()
+                );
+                Error::with_source(ErrorKind::Unavailable, message, error)
+            }
+            error => self.refused(path, error),
+        }
     }
 
     fn refused(&self, path: &Path, error: DatabaseError) -> Error {

@@ -1,6 +1,7 @@
 //! The thread that owns the database, and the handle through which calls reach it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use copyseg_core::{Error, ErrorKind, Result};
@@ -21,6 +22,7 @@ type Call = Box<dyn FnOnce(&mut Owner) + Send>;
 pub(crate) struct Writer {
     calls: mpsc::Sender<Call>,
     name: Arc<str>,
+    is_closed: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -28,7 +30,9 @@ impl Writer {
     pub(crate) async fn start(source: impl FnOnce() -> Result<Source> + Send + 'static) -> Result<Self> {
         let (calls, receiver) = mpsc::channel(QUEUE_MAX);
         let (opened, answer) = oneshot::channel();
-        let run = move || match source().and_then(Owner::open) {
+        let is_closed = Arc::<AtomicBool>::default();
+        let closed = Arc::clone(&is_closed);
+        let run = move || match source().and_then(|source| Owner::open(source, closed)) {
             Ok(mut owner) => {
                 if opened.send(Ok(owner.source.name())).is_ok() {
                     owner.run(receiver);
@@ -44,7 +48,7 @@ impl Writer {
             .map_err(|error| Error::with_source(ErrorKind::Unavailable, failed, error))?;
         let name =
             answer.await.map_err(|error| Error::with_source(ErrorKind::Unavailable, failed, error))??;
-        Ok(Self { calls, name: name.into() })
+        Ok(Self { calls, name: name.into(), is_closed })
     }
 
     /// Runs `work` on the thread. Once the thread has taken it, it runs whether or not anybody waits for the answer.
@@ -64,7 +68,7 @@ impl Writer {
     /// Lets go of the database, after the calls before this one, and ends the thread.
     pub(crate) async fn close(&self) -> Result<()> {
         let closed = self.call(|owner| {
-            owner.is_closed = true;
+            owner.is_closed.store(true, Ordering::Release);
             owner.let_go();
             Ok(())
         });
@@ -75,7 +79,7 @@ impl Writer {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.calls.is_closed()
+        self.is_closed.load(Ordering::Acquire)
     }
 
     /// What messages call the catalog.
@@ -93,7 +97,7 @@ pub(crate) struct Owner {
     source: Source,
     /// `None` after a failure, until the next call opens it again.
     store: Option<Store>,
-    is_closed: bool,
+    is_closed: Arc<AtomicBool>,
 }
 
 impl Owner {
@@ -119,15 +123,15 @@ impl Owner {
         result
     }
 
-    fn open(source: Source) -> Result<Self> {
+    fn open(source: Source, is_closed: Arc<AtomicBool>) -> Result<Self> {
         let store = guarded(&source, Source::open)?;
-        Ok(Self { source, store: Some(store), is_closed: false })
+        Ok(Self { source, store: Some(store), is_closed })
     }
 
     fn run(&mut self, mut calls: mpsc::Receiver<Call>) {
         while let Some(call) = calls.blocking_recv() {
             call(self);
-            if self.is_closed {
+            if self.is_closed.load(Ordering::Acquire) {
                 break;
             }
         }
