@@ -27,7 +27,7 @@
 //!
 //! # Where to look
 //!
-//! * [`open`] and [`schemes`]: a manager from a URL.
+//! * [`open()`] and [`schemes`]: a manager from a URL.
 //! * [`MetaManager`]: every operation on jobs and tasks, and [`transact`](MetaManager::transact) for several at once.
 //! * [`Snapshot`]: everything at one instant; reading it never waits. [`JobFilter`] and [`TaskFilter`] search it.
 //! * [`Error`] and [`ErrorKind`]: what went wrong, as advice to the caller.
