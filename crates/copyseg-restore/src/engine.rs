@@ -98,7 +98,7 @@ pub async fn restore_with(
 ) -> Result<Outcome> {
     options::check(&request.options)?;
     request.source.check_apart(&request.target)?;
-    let _turn = Turn::take(request.target.as_str())?;
+    let _turn = Turn::take(catalog_url, request.target.as_str())?;
     progress.send_replace(RestoreProgress::default());
     let run = Run {
         manager,
@@ -193,15 +193,17 @@ async fn within_grace(work: impl Future<Output = Result<(), Failure>>) -> Result
     tokio::time::timeout(STOP_GRACE, work).await.unwrap_or_else(late)
 }
 
-/// The only run of this process into a target. Other processes are kept off by the catalog and the owner.
-struct Turn(String);
+/// The only run of this process for one catalog into one target. Other processes are kept off by the catalog,
+/// and other catalogs by the owner of the target.
+struct Turn((String, String));
 
-static TURNS: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+static TURNS: Mutex<Option<HashSet<(String, String)>>> = Mutex::new(None);
 
 impl Turn {
-    fn take(target: &str) -> Result<Self> {
-        if TURNS.lock().get_or_insert_default().insert(target.to_owned()) {
-            return Ok(Self(target.to_owned()));
+    fn take(catalog_url: &str, target: &str) -> Result<Self> {
+        let turn = (catalog_url.to_owned(), target.to_owned());
+        if TURNS.lock().get_or_insert_default().insert(turn.clone()) {
+            return Ok(Self(turn));
         }
         Err(Error::new(
             ErrorKind::Held,

@@ -99,3 +99,32 @@ impl From<Failure> for Error {
         failure.error
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(io::ErrorKind::StorageFull, FailureKind::Blocked, "make room there")]
+    #[case(io::ErrorKind::QuotaExceeded, FailureKind::Blocked, "make room there")]
+    #[case(io::ErrorKind::PermissionDenied, FailureKind::Blocked, "allow it to this user")]
+    #[case(io::ErrorKind::ReadOnlyFilesystem, FailureKind::Blocked, "make the file system writable")]
+    #[case(io::ErrorKind::NotADirectory, FailureKind::Permanent, "")]
+    #[case(io::ErrorKind::Interrupted, FailureKind::Transient, "")]
+    #[case(io::ErrorKind::Other, FailureKind::Transient, "")]
+    fn an_error_of_the_file_system_says_what_to_do(
+        #[case] error: io::ErrorKind,
+        #[case] kind: FailureKind,
+        #[case] advice: &str,
+    ) {
+        let failure = Failure::of_file("write", Path::new("/restored/7/ids.npy"), error.into());
+        assert_eq!(failure.kind, kind);
+        let message = failure.error.to_string();
+        assert!(
+            message.starts_with("cannot write /restored/7/ids.npy") && message.contains(advice),
+            "{message}"
+        );
+    }
+}

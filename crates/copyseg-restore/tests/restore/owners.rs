@@ -1,0 +1,183 @@
+//! Whose target it is.
+
+use std::sync::Arc;
+
+use copyseg_core::{ErrorKind, ManagerOptions, MemoryCatalog, MetaManager};
+use copyseg_restore::{CancellationToken, Outcome, RestoreRequest};
+use futures::FutureExt;
+use rstest::rstest;
+
+use crate::fixture::{CATALOG, Fixture, completed, quick, run, text, write};
+
+const OTHER_CATALOG: &str = "redb:///other";
+
+async fn other_manager() -> MetaManager {
+    MetaManager::open(Arc::new(MemoryCatalog::new()), ManagerOptions::default()).await.unwrap()
+}
+
+/// Leaves an unfinished restore behind.
+async fn begin(fixture: &Fixture) {
+    let stop = CancellationToken::new();
+    let signal = stop.clone();
+    let begun = fixture.restore_hooked(&fixture.request(), &stop, move |_| {
+        signal.cancel();
+        std::future::pending().boxed()
+    });
+    assert!(matches!(begun.await.unwrap(), Outcome::Stopped { .. }));
+}
+
+fn other_source(fixture: &Fixture) -> RestoreRequest {
+    write(&fixture.path("weekly/5/ids.npy"), "five");
+    quick(RestoreRequest::new(text(&fixture.path("weekly")), text(&fixture.target())).unwrap())
+}
+
+fn assert_names_the_first(error: &copyseg_core::Error, fixture: &Fixture, job: copyseg_core::JobId) {
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    for named in
+        [format!("job {job} "), CATALOG.to_owned(), fixture.request().source.to_string(), "host".into()]
+    {
+        assert!(error.to_string().contains(&named), "{error} names {named}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_restore_from_another_catalog_is_refused_naming_the_first() {
+    let fixture = Fixture::new().await;
+    begin(&fixture).await;
+    let job = fixture.jobs()[0].id;
+    let before = fixture.target_files();
+    let other = other_manager().await;
+    for request in [fixture.request(), other_source(&fixture)] {
+        let error = run(&other, OTHER_CATALOG, &request).await.unwrap_err();
+        assert_names_the_first(&error, &fixture, job);
+    }
+    assert_eq!(fixture.target_files(), before);
+    assert!(other.list_jobs(&copyseg_core::JobFilter::new()).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_second_restore_of_another_source_is_refused_naming_the_first() {
+    let fixture = Fixture::new().await;
+    begin(&fixture).await;
+    let job = fixture.jobs()[0].id;
+    let request = other_source(&fixture);
+    let error = fixture.restore_request(&request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.to_string().contains(&format!("job {job} ")), "{error}");
+
+    fixture.manager.cancel_job(job, "enough").await.unwrap();
+    let error = fixture.restore_request(&request).await.unwrap_err();
+    assert_names_the_first(&error, &fixture, job);
+    assert_eq!(fixture.jobs().len(), 1);
+}
+
+#[tokio::test]
+async fn an_unfinished_target_can_be_taken_over_and_the_first_yields() {
+    let fixture = Fixture::new().await;
+    begin(&fixture).await;
+    let other = other_manager().await;
+    let mut request = other_source(&fixture);
+    request.options.take_over = true;
+    assert!(completed(&run(&other, OTHER_CATALOG, &request).await.unwrap()));
+    let manifest = fixture.manifest().await.unwrap();
+    assert_eq!(manifest.source, request.source.to_string());
+    assert_eq!(fixture.target_files().len(), 3, "one file and two records");
+
+    let error = fixture.restore().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.to_string().contains(OTHER_CATALOG), "{error}");
+    assert_eq!(fixture.manifest().await.unwrap(), manifest);
+}
+
+#[tokio::test]
+async fn a_completed_restore_is_never_taken_over() {
+    let fixture = Fixture::new().await;
+    fixture.restore().await.unwrap();
+    let before = fixture.target_files();
+    let mut request = other_source(&fixture);
+    request.options.take_over = true;
+    for catalog in [CATALOG, OTHER_CATALOG] {
+        let error = run(&other_manager().await, catalog, &request).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.to_string().contains("completed"), "{error}");
+    }
+    assert_eq!(fixture.target_files(), before);
+}
+
+#[tokio::test]
+async fn the_same_target_from_two_catalogs_at_once_is_restored_by_one() {
+    for round in 0..20 {
+        let fixture = Fixture::new().await;
+        let other = other_manager().await;
+        let request = fixture.request();
+        let (mine, theirs) = tokio::join!(run(&fixture.manager, CATALOG, &request), async {
+            for _ in 0..round {
+                tokio::task::yield_now().await;
+            }
+            run(&other, OTHER_CATALOG, &request).await
+        });
+        let completed_by = [&mine, &theirs].iter().filter(|it| it.as_ref().is_ok_and(completed)).count();
+        assert_eq!(completed_by, 1, "{mine:?} {theirs:?}");
+        fixture.assert_restored().await;
+    }
+}
+
+#[rstest]
+#[case::a_segment("5/ids.npy", "5")]
+#[case::foreign_records("_copyseg/notes", "_copyseg/notes")]
+#[case::an_outcome_without_an_owner("_copyseg/outcome", "_copyseg/outcome")]
+#[tokio::test]
+async fn a_target_with_foreign_segments_or_records_is_refused(#[case] file: &str, #[case] named: &str) {
+    let fixture = Fixture::new().await;
+    write(&fixture.target().join(file), "{}");
+    let mut request = fixture.request();
+    for take_over in [false, true] {
+        request.options.take_over = take_over;
+        let error = fixture.restore_request(&request).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+        assert!(error.to_string().contains(text(&fixture.target().join(named))), "{error}");
+    }
+    assert_eq!(fixture.target_files().len(), 1);
+    assert!(fixture.jobs().is_empty());
+}
+
+#[tokio::test]
+async fn an_owner_that_copyseg_did_not_write_is_refused() {
+    let fixture = Fixture::new().await;
+    write(&fixture.target().join("_copyseg/owner"), "me");
+    let error = fixture.restore().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.to_string().contains("was not written by copyseg"), "{error}");
+    assert_eq!(fixture.target_files().len(), 1);
+}
+
+#[tokio::test]
+async fn foreign_files_in_the_target_stay() {
+    let fixture = Fixture::new().await;
+    write(&fixture.target().join("notes.txt"), "mine");
+    write(&fixture.target().join("photos/1.jpg"), "mine");
+    assert!(completed(&fixture.restore().await.unwrap()));
+    assert_eq!(fixture.target_files()["notes.txt"], b"mine");
+    assert_eq!(fixture.target_files()["photos/1.jpg"], b"mine");
+}
+
+#[tokio::test]
+async fn a_lost_catalog_on_this_host_begins_anew_and_on_another_is_asked_about() {
+    let fixture = Fixture::new().await;
+    begin(&fixture).await;
+    let owner = fixture.target().join("_copyseg/owner");
+    let here = std::fs::read_to_string(&owner).unwrap();
+    let elsewhere: serde_json::Value = {
+        let mut owner: serde_json::Value = serde_json::from_str(&here).unwrap();
+        owner["host"] = "elsewhere".into();
+        owner
+    };
+    std::fs::write(&owner, elsewhere.to_string()).unwrap();
+    let error = run(&other_manager().await, CATALOG, &fixture.request()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.to_string().contains("elsewhere"), "{error}");
+
+    std::fs::write(&owner, &here).unwrap();
+    assert!(completed(&run(&other_manager().await, CATALOG, &fixture.request()).await.unwrap()));
+    fixture.assert_restored().await;
+}

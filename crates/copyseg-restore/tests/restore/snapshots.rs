@@ -1,0 +1,142 @@
+//! What may be restored, and from where to where.
+
+use std::path::Path;
+
+use copyseg_core::ErrorKind;
+use copyseg_restore::{Location, RestoreRequest};
+use rstest::rstest;
+
+use crate::fixture::{Fixture, completed, text, write};
+
+fn file(source: &Path, name: &str) {
+    write(&source.join(name), "content");
+}
+
+#[rstest]
+#[case::a_loose_file("7", |source: &Path| file(source, "7"))]
+#[case::a_readme("README.md", |source: &Path| file(source, "README.md"))]
+#[case::an_empty_folder("7", |source: &Path| std::fs::create_dir_all(source.join("7")).unwrap())]
+#[case::an_empty_folder_in_a_segment("7/logs", |source: &Path| {
+    file(source, "7/ids.npy");
+    std::fs::create_dir_all(source.join("7/logs")).unwrap();
+})]
+#[case::a_name_that_object_store_hides("x#1", |source: &Path| file(source, "x#1/ids.npy"))]
+#[case::leading_zeros("007", |source: &Path| file(source, "007/ids.npy"))]
+#[case::a_plus_sign("+7", |source: &Path| file(source, "+7/ids.npy"))]
+#[case::minus_zero("-0", |source: &Path| file(source, "-0/ids.npy"))]
+#[case::a_name("seven", |source: &Path| file(source, "seven/ids.npy"))]
+#[case::more_than_64_bits("9223372036854775808", |source: &Path| file(source, "9223372036854775808/ids.npy"))]
+#[case::the_records_of_a_restore("_copyseg", |source: &Path| file(source, "_copyseg/owner"))]
+#[case::a_link_to_a_folder("7", |source: &Path| std::os::unix::fs::symlink(source.join("1"), source.join("7")).unwrap())]
+#[case::a_link_to_a_file("1/link", |source: &Path| {
+    std::os::unix::fs::symlink(source.join("1/ids.npy"), source.join("1/link")).unwrap();
+})]
+#[case::a_name_outside_utf8("1/\u{fffd}", |source: &Path| {
+    use std::os::unix::ffi::OsStrExt;
+    write(&source.join("1").join(std::ffi::OsStr::from_bytes(b"\xff")), "content");
+})]
+#[tokio::test]
+async fn an_entry_that_is_no_segment_is_refused_by_name(#[case] name: &str, #[case] put: impl Fn(&Path)) {
+    let fixture = Fixture::new().await;
+    put(&fixture.source());
+    let error = fixture.restore().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    let named = format!("`{}` is", fixture.source().join(name).display());
+    assert!(error.to_string().contains(&named), "{error}");
+    assert!(error.to_string().contains("nothing was written"), "{error}");
+    assert!(!fixture.target().exists());
+    assert!(fixture.jobs().is_empty());
+}
+
+#[tokio::test]
+async fn an_empty_snapshot_and_a_missing_one_are_refused() {
+    let fixture = Fixture::empty().await;
+    for _ in 0..2 {
+        let error = fixture.restore().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.to_string().starts_with("there is no snapshot at"), "{error}");
+        assert!(!fixture.target().exists());
+        std::fs::create_dir_all(fixture.source()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_source_or_target_that_is_a_file_is_refused() {
+    let fixture = Fixture::new().await;
+    write(&fixture.target(), "a file");
+    let error = fixture.restore().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    assert!(error.to_string().contains(text(&fixture.target())), "{error}");
+
+    let fixture = Fixture::empty().await;
+    write(&fixture.source(), "a file");
+    let error = fixture.restore().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    assert!(error.to_string().contains(text(&fixture.source())), "{error}");
+}
+
+#[rstest]
+#[case::the_same("nightly", "nightly")]
+#[case::target_inside("nightly", "nightly/restored")]
+#[case::source_inside("nightly/1", "nightly")]
+#[case::through_a_link("nightly", "link/restored")]
+#[case::through_a_missing_folder("nightly", "missing/../nightly/restored")]
+#[tokio::test]
+async fn a_target_that_overlaps_its_source_is_refused(#[case] source: &str, #[case] target: &str) {
+    let fixture = Fixture::new().await;
+    std::os::unix::fs::symlink(fixture.source(), fixture.path("link")).unwrap();
+    let before = crate::fixture::files(&fixture.source());
+    let request = RestoreRequest::new(text(&fixture.path(source)), text(&fixture.path(target))).unwrap();
+    let error = fixture.restore_request(&request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.to_string().contains("one lies inside the other"), "{error}");
+    assert_eq!(crate::fixture::files(&fixture.source()), before);
+}
+
+#[tokio::test]
+async fn a_target_whose_name_begins_with_the_source_is_fine() {
+    let fixture = Fixture::new().await;
+    let target = fixture.path("nightly-restored");
+    let request = RestoreRequest::new(text(&fixture.source()), text(&target)).unwrap();
+    assert!(completed(&fixture.restore_request(&request).await.unwrap()));
+}
+
+#[rstest]
+#[case::plain("restored")]
+#[case::dotted("./restored/")]
+#[case::doubled("restored//")]
+#[case::back_and_forth("other/../restored")]
+#[case::through_a_link("here/restored")]
+fn ways_to_write_a_path_mean_one_location(#[case] name: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(folder.path(), folder.path().join("here")).unwrap();
+    let location = |name: &str| Location::parse(&format!("{}/{name}", folder.path().display())).unwrap();
+    assert_eq!(location(name).as_str(), location("restored").as_str());
+    let url = format!("file://{}/{name}", folder.path().display());
+    assert_eq!(Location::parse(&url).unwrap().as_str(), location("restored").as_str());
+}
+
+#[rstest]
+#[case::nothing("", ErrorKind::InvalidArgument)]
+#[case::another_scheme("ftp://host/nightly", ErrorKind::InvalidArgument)]
+#[case::no_bucket("s3:///nightly", ErrorKind::InvalidArgument)]
+#[case::a_password("s3://id:hunter2@bucket/nightly", ErrorKind::InvalidArgument)]
+#[case::a_query("s3://bucket/nightly?key=hunter2", ErrorKind::InvalidArgument)]
+#[case::a_fragment("gs://bucket/nightly#hunter2", ErrorKind::InvalidArgument)]
+#[case::a_remote_file_url("file://host/hunter2", ErrorKind::InvalidArgument)]
+fn a_location_that_cannot_be_used_is_refused_without_repeating_secrets(
+    #[case] location: &str,
+    #[case] kind: ErrorKind,
+) {
+    let error = Location::parse(location).unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    assert!(location.starts_with("file:") || !format!("{error:?}").contains("hunter2"), "{error:?}");
+}
+
+#[cfg(not(feature = "s3"))]
+#[test]
+fn a_scheme_that_was_not_built_in_names_its_feature() {
+    let error = Location::parse("s3://bucket/nightly").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("feature s3"), "{error}");
+}
