@@ -1,5 +1,6 @@
 //! The storage contract: what a backend has to do, and nothing about what the records mean.
 
+pub(crate) mod follow;
 pub(crate) mod memory;
 
 use std::fmt;

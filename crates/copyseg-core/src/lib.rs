@@ -13,17 +13,20 @@ mod txn;
 mod catalog;
 mod wire;
 mod manager;
+mod follower;
 mod error;
 #[cfg(test)]
 mod samples;
 
 pub use action::{JobAction, TaskAction};
+pub use catalog::follow::{Committed, Follow, Following};
 pub use catalog::memory::MemoryCatalog;
 pub use catalog::{
     Batch, Catalog, Head, Limits, Loaded, Operation, Record, RecordCounts, RecordKey, RecordKind, Revision,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use filter::{JobFilter, TaskFilter};
+pub use follower::Follower;
 pub use id::{CollectionId, DatabaseId, JobId, NodeId, PartitionId, SegmentId, TaskId};
 pub use job::{Job, JobState, NewJob};
 pub use manager::{Changes, Event, ManagerOptions, MetaManager, Subscription};

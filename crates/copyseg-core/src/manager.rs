@@ -18,6 +18,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, broadcast, oneshot, watch};
 
+pub(crate) use self::recovery::lost_rows;
 pub use self::subscription::{Changes, Event, Subscription};
 
 use self::committer::{Committer, Item, Work};

@@ -190,6 +190,11 @@ impl Task {
         })
     }
 
+    /// The one rule of what is visible: a task is there if and only if its job is, with the same incarnation.
+    pub(crate) fn belongs_to(&self, job: &Job) -> bool {
+        self.job == job.id && self.incarnation == job.incarnation
+    }
+
     /// This task as its ended job leaves it, or `None` if the job does not touch it.
     ///
     /// Ending a job is one write of the job's record: an open task of a job that failed or was cancelled *is*

@@ -1,4 +1,5 @@
 //! What one transaction may combine, and that storage holds the same afterwards.
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use imbl::OrdMap;
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 
+use super::follow::{Committed, Follow, Following};
 use super::{Batch, Catalog, Head, Limits, Loaded, Operation, Record, RecordKey};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -37,11 +40,21 @@ pub struct MemoryCatalog {
 }
 
 /// The records in load order, [`Store`](super::RecordKind::Store) first. A copy costs O(1), so a load is a copy.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Store {
     head: Head,
     records: OrdMap<RecordKey, Arc<[u8]>>,
+    commits: broadcast::Sender<Committed>,
 }
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { head: Head::default(), records: OrdMap::new(), commits: broadcast::Sender::new(HISTORY_MAX) }
+    }
+}
+
+/// How many commits a follower may fall behind before it has to begin anew.
+const HISTORY_MAX: usize = 256;
 
 impl MemoryCatalog {
     /// An empty store that takes batches of 10,000 operations and 16 MiB.
@@ -65,6 +78,20 @@ impl MemoryCatalog {
     }
 }
 
+impl Store {
+    fn tell(&self, batch: Batch) {
+        // Nobody may be following.
+        let _ = self.commits.send(Committed { head: self.head, batch });
+    }
+
+    fn loaded(&self) -> Loaded {
+        let records = self.records.clone().into_iter();
+        let records = records.map(|(key, bytes)| Record { key, bytes: bytes.to_vec() });
+        let pages = stream::iter(records).chunks(Loaded::PAGE_RECORDS_MAX).map(Ok).boxed();
+        Loaded { head: self.head, pages }
+    }
+}
+
 impl Default for MemoryCatalog {
     fn default() -> Self {
         Self::new()
@@ -82,15 +109,12 @@ impl Catalog for MemoryCatalog {
     async fn acquire(&self) -> Result<Head> {
         let mut store = self.enter().await?;
         store.head = store.head.acquired()?;
+        store.tell(Batch::from_iter([]));
         Ok(store.head)
     }
 
     async fn load(&self) -> Result<Loaded> {
-        let store = self.enter().await?;
-        let records = store.records.clone().into_iter();
-        let records = records.map(|(key, bytes)| Record { key, bytes: bytes.to_vec() });
-        let pages = stream::iter(records).chunks(Loaded::PAGE_RECORDS_MAX).map(Ok).boxed();
-        Ok(Loaded { head: store.head, pages })
+        Ok(self.enter().await?.loaded())
     }
 
     async fn commit(&self, expected: &Head, next: &Head, batch: &Batch) -> Result<()> {
@@ -113,6 +137,7 @@ impl Catalog for MemoryCatalog {
             };
         }
         store.head = *next;
+        store.tell(batch.clone());
         Ok(())
     }
 
@@ -128,5 +153,24 @@ impl Catalog for MemoryCatalog {
         let _calls_under_way = self.store.lock();
         self.closed.store(true, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Follow for MemoryCatalog {
+    async fn follow(&self) -> Result<Following> {
+        let store = self.enter().await?;
+        let commits = stream::unfold(store.commits.subscribe(), |mut receiver| async move {
+            let committed = match receiver.recv().await {
+                Ok(committed) => Ok(committed),
+                Err(RecvError::Lagged(missed)) => Err(Error::new(
+                    ErrorKind::Unavailable,
+                    format!("the follower fell behind: {missed} commits are no longer kept"),
+                )),
+                Err(RecvError::Closed) => return None,
+            };
+            Some((committed, receiver))
+        });
+        Ok(Following { loaded: store.loaded(), commits: commits.boxed() })
     }
 }

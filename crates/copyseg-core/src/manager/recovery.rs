@@ -115,7 +115,6 @@ impl Gathering {
         Ok(())
     }
 
-    /// A task is visible if and only if its job is there with the same incarnation.
     fn finish(self, head: Head) -> Recovered {
         let mut recovered = Recovered { head, has_format: self.has_format, ..Recovered::default() };
         recovered.hidden.extend(self.set_aside.keys().chain(&self.store));
@@ -123,7 +122,7 @@ impl Gathering {
         for task in self.tasks {
             let key = task_key(task.id);
             match self.jobs.get(&task.job) {
-                Some(job) if job.incarnation == task.incarnation => {
+                Some(job) if task.belongs_to(job) => {
                     let task = task.settled_by(job).unwrap_or(task);
                     recovered.snapshot.insert_task(Arc::new(task));
                     continue;
@@ -199,7 +198,7 @@ impl Recovered {
     }
 }
 
-fn lost_rows(expected: RecordCounts, found: RecordCounts) -> Error {
+pub(crate) fn lost_rows(expected: RecordCounts, found: RecordCounts) -> Error {
     let list = |counts: RecordCounts| {
         let names = RecordKind::ALL.map(RecordKind::as_str);
         let counts: Vec<_> =
