@@ -1,16 +1,19 @@
 //! The task record: the part of a job that one worker carries out, its states and legal transitions.
 
+mod segments;
+
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::catalog::Revision;
 use crate::error::{Error, ErrorKind};
-use crate::id::{CollectionId, JobId, NodeId, PartitionId, SegmentId, TaskId};
+use crate::id::{CollectionId, JobId, NodeId, TaskId};
 use crate::job::{Job, JobState};
 use crate::time::Timestamp;
+
+pub use segments::{SegmentPair, Segments};
 
 /// Where a task stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -77,68 +80,6 @@ impl FromStr for TaskState {
                 format!("`{text}` is not a task state: expected one of {names}"),
             )
         })
-    }
-}
-
-/// One segment to copy, and what the plan saw of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-pub struct SegmentPair {
-    /// The segment in the snapshot.
-    pub source: SegmentId,
-    /// The segment it becomes in the target.
-    pub target: SegmentId,
-    /// The target partition, where there is one.
-    pub partition: Option<PartitionId>,
-    /// How many files it had when the job was planned; 0 where unknown.
-    pub files: u32,
-    /// How many bytes it had when the job was planned; 0 where unknown.
-    pub bytes: u64,
-    /// A hash of its files' names, sizes and etags or times when the job was planned; 0 where unknown.
-    pub fingerprint: u64,
-}
-
-impl SegmentPair {
-    /// A pair of which nothing but the ids is known.
-    pub const fn new(source: SegmentId, target: SegmentId) -> Self {
-        Self { source, target, partition: None, files: 0, bytes: 0, fingerprint: 0 }
-    }
-}
-
-/// The segment pairs of one task: immutable and cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segments(Arc<[SegmentPair]>);
-
-impl Segments {
-    /// How many pairs there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The pairs, in the order they were given.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = SegmentPair> + '_ {
-        self.0.iter().copied()
-    }
-
-    /// The planned bytes of all pairs.
-    pub fn bytes(&self) -> u64 {
-        self.iter().fold(0, |sum, pair| sum.saturating_add(pair.bytes))
-    }
-}
-
-impl FromIterator<SegmentPair> for Segments {
-    fn from_iter<I: IntoIterator<Item = SegmentPair>>(pairs: I) -> Self {
-        Self(pairs.into_iter().collect())
-    }
-}
-
-impl Serialize for Segments {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter())
     }
 }
 

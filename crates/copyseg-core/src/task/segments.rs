@@ -1,0 +1,251 @@
+//! What a task copies: segment pairs, packed, because they are most of what a task weighs in memory.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use crate::id::{PartitionId, SegmentId};
+
+/// One segment to copy, and what the plan saw of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+pub struct SegmentPair {
+    /// The segment in the snapshot.
+    pub source: SegmentId,
+    /// The segment it becomes in the target.
+    pub target: SegmentId,
+    /// The target partition, where there is one.
+    pub partition: Option<PartitionId>,
+    /// How many files it had when the job was planned; 0 where unknown.
+    pub files: u32,
+    /// How many bytes it had when the job was planned; 0 where unknown.
+    pub bytes: u64,
+    /// A hash of its files' names, sizes and etags or times when the job was planned; 0 where unknown.
+    pub fingerprint: u64,
+}
+
+impl SegmentPair {
+    /// A pair of which nothing but the ids is known.
+    pub const fn new(source: SegmentId, target: SegmentId) -> Self {
+        Self { source, target, partition: None, files: 0, bytes: 0, fingerprint: 0 }
+    }
+}
+
+/// The segment pairs of one task: immutable, cheap to clone, and packed.
+///
+/// A pair takes 3 bytes where only its ids are known and follow those of the pair before, and about 16 with everything
+/// that a plan sees; an array would take 56 for each.
+///
+/// ```
+/// # use copyseg_core::{SegmentId, SegmentPair, Segments};
+/// let pairs = [(1, 101), (2, 102)].map(|(source, target)| SegmentPair::new(SegmentId(source), SegmentId(target)));
+/// let segments: Segments = pairs.into_iter().collect();
+/// assert_eq!(segments.len(), 2);
+/// assert!(segments.iter().eq(pairs));
+/// ```
+// The number of pairs, the sum of their bytes, then the pairs, in variable-length integers. An id is the
+// difference to that of the pair before; a field that is zero or absent is a bit of the first byte instead.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Segments(Arc<[u8]>);
+
+const ZERO: SegmentPair = SegmentPair::new(SegmentId(0), SegmentId(0));
+
+const HAS_PARTITION: u8 = 1;
+const HAS_FILES: u8 = 2;
+const HAS_BYTES: u8 = 4;
+const HAS_FINGERPRINT: u8 = 8;
+
+impl Segments {
+    /// How many pairs there are.
+    pub fn len(&self) -> usize {
+        self.parts().0
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The pairs, in the order they were given.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = SegmentPair> + '_ {
+        let (length, _, mut packed) = self.parts();
+        let mut previous = ZERO;
+        (0..length).map(move |_| {
+            previous = packed.pair(&previous);
+            previous
+        })
+    }
+
+    /// The planned bytes of all pairs, added up when they were packed.
+    pub fn bytes(&self) -> u64 {
+        self.parts().1
+    }
+
+    fn parts(&self) -> (usize, u64, Unpack<'_>) {
+        let mut packed = Unpack(&self.0);
+        (packed.integer() as usize, packed.integer(), packed)
+    }
+}
+
+impl FromIterator<SegmentPair> for Segments {
+    fn from_iter<I: IntoIterator<Item = SegmentPair>>(pairs: I) -> Self {
+        let (mut length, mut bytes, mut previous, mut body) = (0, 0u64, ZERO, Vec::new());
+        for pair in pairs {
+            length += 1;
+            bytes = bytes.saturating_add(pair.bytes);
+            pack_pair(&mut body, &previous, &pair);
+            previous = pair;
+        }
+        let mut packed = Vec::with_capacity(20 + body.len());
+        pack_integer(&mut packed, length);
+        pack_integer(&mut packed, bytes);
+        packed.extend(body);
+        Self(packed.into())
+    }
+}
+
+impl fmt::Debug for Segments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl Serialize for Segments {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+fn pack_pair(packed: &mut Vec<u8>, previous: &SegmentPair, pair: &SegmentPair) {
+    let flag = |present: bool, flag: u8| if present { flag } else { 0 };
+    packed.push(
+        flag(pair.partition.is_some(), HAS_PARTITION)
+            | flag(pair.files != 0, HAS_FILES)
+            | flag(pair.bytes != 0, HAS_BYTES)
+            | flag(pair.fingerprint != 0, HAS_FINGERPRINT),
+    );
+    pack_difference(packed, previous.source.0, pair.source.0);
+    pack_difference(packed, previous.target.0, pair.target.0);
+    if let Some(partition) = pair.partition {
+        pack_difference(packed, previous.partition.unwrap_or_default().0, partition.0);
+    }
+    if pair.files != 0 {
+        pack_integer(packed, pair.files.into());
+    }
+    if pair.bytes != 0 {
+        pack_integer(packed, pair.bytes);
+    }
+    if pair.fingerprint != 0 {
+        packed.extend(pair.fingerprint.to_le_bytes());
+    }
+}
+
+/// Zigzag, so that a small difference is short in either direction.
+fn pack_difference(packed: &mut Vec<u8>, from: i64, to: i64) {
+    let difference = to.wrapping_sub(from);
+    pack_integer(packed, (difference << 1 ^ difference >> 63).cast_unsigned());
+}
+
+/// LEB128: seven bits a byte, the lowest first; the high bit says that more follow.
+fn pack_integer(packed: &mut Vec<u8>, mut integer: u64) {
+    while integer >= 0x80 {
+        packed.push(integer as u8 | 0x80);
+        integer >>= 7;
+    }
+    packed.push(integer as u8);
+}
+
+/// Reads what was packed, from the front. It only ever sees what this module has packed.
+struct Unpack<'a>(&'a [u8]);
+
+impl Unpack<'_> {
+    fn pair(&mut self, previous: &SegmentPair) -> SegmentPair {
+        let flags = self.byte();
+        let has = |flag: u8| flags & flag != 0;
+        SegmentPair {
+            source: SegmentId(self.difference(previous.source.0)),
+            target: SegmentId(self.difference(previous.target.0)),
+            partition: has(HAS_PARTITION)
+                .then(|| PartitionId(self.difference(previous.partition.unwrap_or_default().0))),
+            files: if has(HAS_FILES) { self.integer() as u32 } else { 0 },
+            bytes: if has(HAS_BYTES) { self.integer() } else { 0 },
+            fingerprint: if has(HAS_FINGERPRINT) { self.word() } else { 0 },
+        }
+    }
+
+    fn difference(&mut self, from: i64) -> i64 {
+        let zigzag = self.integer();
+        from.wrapping_add((zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed())
+    }
+
+    fn integer(&mut self) -> u64 {
+        let mut integer = 0;
+        for shift in (0..u64::BITS).step_by(7) {
+            let byte = self.byte();
+            integer |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                break;
+            }
+        }
+        integer
+    }
+
+    fn word(&mut self) -> u64 {
+        (0..u64::BITS).step_by(8).fold(0, |word, shift| word | u64::from(self.byte()) << shift)
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.0.split_off_first().copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Ids from everywhere, and ids close together, as the counter gives them out.
+    fn any_id() -> impl Strategy<Value = i64> {
+        prop_oneof![
+            any::<i64>(),
+            450_000_000_000_000_000..450_000_000_000_000_300i64,
+            Just(i64::MIN),
+            Just(i64::MAX)
+        ]
+    }
+
+    fn any_pair() -> impl Strategy<Value = SegmentPair> {
+        let number = || prop_oneof![Just(0), Just(u64::MAX), any::<u64>(), 0..300u64];
+        let partition = proptest::option::of(any_id().prop_map(PartitionId));
+        (any_id(), any_id(), partition, any::<u32>(), number(), number()).prop_map(
+            |(source, target, partition, files, bytes, fingerprint)| SegmentPair {
+                source: SegmentId(source),
+                target: SegmentId(target),
+                partition,
+                files,
+                bytes,
+                fingerprint,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn pairs_come_back_as_they_were_given(pairs in proptest::collection::vec(any_pair(), 0..20)) {
+            let segments: Segments = pairs.iter().copied().collect();
+            prop_assert_eq!(segments.len(), pairs.len());
+            prop_assert_eq!(segments.is_empty(), pairs.is_empty());
+            prop_assert_eq!(segments.iter().len(), pairs.len());
+            prop_assert_eq!(segments.bytes(), pairs.iter().fold(0, |sum: u64, pair| sum.saturating_add(pair.bytes)));
+            prop_assert_eq!(segments.iter().collect::<Vec<_>>(), pairs);
+        }
+    }
+
+    #[test]
+    fn pairs_whose_ids_follow_each_other_are_small() {
+        let pair = |id: i64| SegmentPair::new(SegmentId((1i64 << 60) + id), SegmentId((1i64 << 61) + id));
+        let segments: Segments = (0..1_000).map(pair).collect();
+        assert!(segments.0.len() < 3 * 1_000 + 40, "{} bytes", segments.0.len());
+    }
+}
