@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use copyseg_core::{
-    Follower, JobFilter, JobId, Limits, ManagerOptions, MemoryCatalog, MetaManager, NewJob, NewTask, NodeId,
-    SegmentId, SegmentPair, Snapshot, TaskFilter, TaskId,
+    Error, ErrorKind, Follow, Follower, Following, JobFilter, JobId, Limits, ManagerOptions, MemoryCatalog,
+    MetaManager, NewJob, NewTask, NodeId, SegmentId, SegmentPair, Snapshot, TaskFilter, TaskId,
 };
+use futures::{StreamExt, stream};
 use proptest::prelude::*;
 
 fn tasks(ids: std::ops::Range<i64>) -> Vec<NewTask> {
@@ -79,16 +81,34 @@ proptest! {
     }
 }
 
+/// Loses the connection after every third commit.
+#[derive(Debug)]
+struct Flaky {
+    catalog: MemoryCatalog,
+    begun: AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl Follow for Flaky {
+    async fn follow(&self) -> copyseg_core::Result<Following> {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let Following { loaded, commits } = self.catalog.follow().await?;
+        let lost = stream::iter([Err(Error::new(ErrorKind::Unavailable, "the connection was lost"))]);
+        Ok(Following { loaded, commits: commits.take(3).chain(lost).boxed() })
+    }
+}
+
 #[tokio::test]
-async fn a_follower_that_fell_behind_begins_anew() {
+async fn a_follower_that_loses_its_connection_begins_anew() {
     let catalog = MemoryCatalog::new();
     let manager = MetaManager::open(Arc::new(catalog.clone()), ManagerOptions::default()).await.unwrap();
-    let mut follower = Follower::open(Arc::new(catalog.clone())).await.unwrap();
-    // On one thread the follower gets no turn between commits that are awaited together in one batch each.
-    for _ in 0..1000 {
-        manager.add_job(NewJob::default(), vec![]).await.unwrap();
+    let flaky = Arc::new(Flaky { catalog, begun: AtomicUsize::new(0) });
+    let mut follower = Follower::open(flaky.clone()).await.unwrap();
+    for id in 0..20 {
+        manager.add_job(NewJob::default(), tasks(10 * id..10 * id + 2)).await.unwrap();
+        agree(&mut follower, &manager).await;
     }
-    agree(&mut follower, &manager).await;
+    assert!(flaky.begun.load(Ordering::Relaxed) > 5);
 }
 
 #[tokio::test]
