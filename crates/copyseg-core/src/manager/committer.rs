@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, oneshot};
 use tracing::{error, warn};
 
 use super::recovery::Recovered;
@@ -58,8 +58,12 @@ enum Outcome {
     Applied,
     /// Certainly not applied; a later batch may be.
     Refused(Error),
-    /// Nothing can be committed any more.
-    Over(Error),
+    /// Nothing can be committed any more, for this reason; the answer is for those in this batch, which may have
+    /// been applied, while nothing behind it can have been.
+    Over {
+        answer: Error,
+        reason: Error,
+    },
 }
 
 impl Committer {
@@ -83,10 +87,11 @@ impl Committer {
             match self.commit(&items, &batch).await {
                 Outcome::Applied => self.publish(items, &batch),
                 Outcome::Refused(error) => self.refuse(items, error),
-                Outcome::Over(error) => {
-                    self.shared.end(error.clone());
+                Outcome::Over { answer, reason } => {
+                    self.shared.end(reason.clone());
                     let waiting = std::mem::take(&mut self.shared.accepted.lock().queue);
-                    fail(items.into_iter().chain(waiting), &error);
+                    fail(items, &answer);
+                    fail(waiting, &reason);
                     break;
                 }
             }
@@ -94,11 +99,11 @@ impl Committer {
         drop(end);
     }
 
-    async fn wait(&self) {
+    async fn wait(&mut self) {
         if self.debt.is_empty() || self.sweeping {
             self.shared.work.notified().await;
         } else {
-            let _ = tokio::time::timeout(SWEEP_RETRY, self.shared.work.notified()).await;
+            self.sweeping = tokio::time::timeout(SWEEP_RETRY, self.shared.work.notified()).await.is_err();
         }
     }
 
@@ -151,7 +156,11 @@ impl Committer {
                 Ok(()) => break,
                 Err(error) if error.kind() == ErrorKind::Fenced => match catalog.head().await {
                     Ok(head) if head == next => break,
-                    Ok(head) if head != self.head => return Outcome::Over(error),
+                    Ok(head) if head != self.head => {
+                        let answer =
+                            if unsettled { unsettled_for_good(error.clone()) } else { error.clone() };
+                        return Outcome::Over { answer, reason: error };
+                    }
                     Ok(_) => error,
                     Err(error) => error,
                 },
@@ -159,12 +168,8 @@ impl Committer {
                 Err(error) if unsettled => error,
                 Err(error) => return Outcome::Refused(error),
             };
-            if unsettled && self.shared.ended.get().is_some() {
-                return Outcome::Over(Error::with_source(
-                    ErrorKind::OutcomeUnknown,
-                    unknown().to_string(),
-                    error,
-                ));
+            if let Some(reason) = self.shared.ended.get().filter(|_| unsettled) {
+                return Outcome::Over { answer: unsettled_for_good(error), reason: reason.clone() };
             }
             unsettled = true;
             warn!(revision = %next.revision, attempt, "the outcome of a commit is unknown, asking again: {}", error.chain());
@@ -317,6 +322,10 @@ fn fail(items: impl IntoIterator<Item = Item>, error: &Error) {
     }
 }
 
+fn unsettled_for_good(error: Error) -> Error {
+    Error::with_source(ErrorKind::OutcomeUnknown, unknown().to_string(), error)
+}
+
 fn count(counts: &mut RecordCounts, key: RecordKey, before: bool, after: bool) {
     if let Some(count) = counts.0.get_mut(key.kind as usize) {
         *count = (*count + u64::from(after)).saturating_sub(u64::from(before));
@@ -335,6 +344,8 @@ impl Drop for End {
         // Dropping an item drops its answer, which its caller reads as an unknown outcome.
         self.0.accepted.lock().queue.clear();
         self.0.places.close();
+        // Subscribers read what was sent before, and then that nothing more will come.
+        *self.0.changes.lock() = broadcast::Sender::new(1);
         self.0.finished.send_replace(true);
     }
 }

@@ -74,6 +74,9 @@ impl Subscription {
                 }
                 Err(RecvError::Lagged(_)) => {
                     let manager = self.manager.upgrade().ok_or_else(closed)?;
+                    // What is still kept is older than the snapshot; left there, it would make the very next
+                    // change a lag again.
+                    self.changes = self.changes.resubscribe();
                     let snapshot = Snapshot::clone(&manager.published.load());
                     self.revision = snapshot.revision();
                     return Ok(Event::Lagged(snapshot));
