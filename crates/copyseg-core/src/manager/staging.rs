@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use super::{MetaManager, Work, unknown};
-use crate::catalog::{Limits, Operation, RecordKey};
+use crate::catalog::{Limits, Operation};
 use crate::error::{ErrorKind, Result};
-use crate::id::{JobId, TaskId};
+use crate::id::JobId;
 use crate::job::{Job, NewJob};
 use crate::task::{NewTask, Task};
 use crate::txn::{job_key, task_key};
@@ -39,45 +39,51 @@ impl MetaManager {
     }
 
     async fn stage_job(&self, job: NewJob, tasks: Vec<NewTask>) -> Result<JobId> {
+        let mut reserved = Vec::new();
         let prepared = self.transact(|txn| {
             let (job, tasks) = txn.prepare_job(job, tasks)?;
-            let keys = tasks.iter().map(|task| task_key(task.id)).chain([job_key(job.id)]);
-            txn.reserve(keys);
-            Ok((job, tasks.into_iter().map(Arc::new).collect::<Vec<_>>()))
+            let records = encode(&job, &tasks)?;
+            reserved = tasks.iter().map(|task| task_key(task.id)).chain([job_key(job.id)]).collect();
+            txn.reserve(reserved.iter().copied());
+            Ok((job, tasks.into_iter().map(Arc::new).collect(), records))
         });
-        let (job, tasks) = prepared.await?;
-        let keys: Vec<RecordKey> =
-            tasks.iter().map(|task| task_key(task.id)).chain([job_key(job.id)]).collect();
-        let ids: Vec<TaskId> = tasks.iter().map(|task| task.id).collect();
-        let result = self.store_staged(job, tasks).await;
-        if result.is_err() {
-            // Whether this is taken or not, what stays behind is swept at the next open at the latest.
-            let _ = self.shared.submit(Work { abandoned: ids, ..Work::default() }).await;
-        }
+        let result = match prepared.await {
+            Ok((job, tasks, records)) => self.store_staged(job, tasks, records).await,
+            Err(error) => Err(error),
+        };
         let mut accepted = self.shared.accepted.lock();
-        for key in keys {
-            accepted.reserved.remove(&key);
+        for key in &reserved {
+            accepted.reserved.remove(key);
         }
         result
     }
 
-    async fn store_staged(&self, job: Job, tasks: Vec<Arc<Task>>) -> Result<JobId> {
-        // Checked before the first byte is written: the job's record may itself be too large.
-        wire::encode_job(&job)?;
+    async fn store_staged(&self, job: Job, tasks: Vec<Arc<Task>>, records: Vec<Operation>) -> Result<JobId> {
+        let ids = tasks.iter().map(|task| task.id).collect();
+        let result = match self.store_records(records).await {
+            Ok(()) => self.transact(|txn| Ok(txn.adopt_job(job, tasks))).await,
+            Err(error) => Err(error),
+        };
+        if result.is_err() {
+            // Whether this is taken or not, what stays behind is swept at the next open at the latest.
+            let _ = self.shared.submit(Work { abandoned: ids, ..Work::default() }).await;
+        }
+        result
+    }
+
+    async fn store_records(&self, records: Vec<Operation>) -> Result<()> {
         let limits = self.shared.limits;
         let mut batch = Vec::new();
         let mut size = 0;
-        for task in &tasks {
-            let operation = Operation::Put(task_key(task.id), wire::encode_task(task)?);
-            if batch.len() == stage_max(limits) || size + operation.size() > limits.bytes_max {
+        for record in records {
+            if batch.len() == stage_max(limits) || size + record.size() > limits.bytes_max {
                 self.store_batch(&mut batch).await?;
                 size = 0;
             }
-            size += operation.size();
-            batch.push(operation);
+            size += record.size();
+            batch.push(record);
         }
-        self.store_batch(&mut batch).await?;
-        self.transact(|txn| Ok(txn.adopt_job(job, tasks))).await
+        self.store_batch(&mut batch).await
     }
 
     async fn store_batch(&self, batch: &mut Vec<Operation>) -> Result<()> {
@@ -87,4 +93,11 @@ impl MetaManager {
 
 fn stage_max(limits: Limits) -> usize {
     limits.operations_max.min(STAGE_MAX)
+}
+
+/// The records of the tasks, all of them before the first is written, because any may be too large; and so may the
+/// job's own, which comes last.
+fn encode(job: &Job, tasks: &[Task]) -> Result<Vec<Operation>> {
+    wire::encode_job(job)?;
+    tasks.iter().map(|task| Ok(Operation::Put(task_key(task.id), wire::encode_task(task)?))).collect()
 }

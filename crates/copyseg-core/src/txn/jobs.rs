@@ -222,7 +222,8 @@ impl Txn<'_> {
     fn check_quota(&self, new: &NewJob) -> Result<()> {
         let Some(limit) = self.active_jobs_max else { return Ok(()) };
         let active = JobFilter::new().states([JobState::Pending, JobState::Executing, JobState::Publishing]);
-        let count = self.state.count_jobs(&active);
+        let being_added = self.reserved.iter().filter(|key| key.kind == RecordKind::Job).count();
+        let count = self.state.count_jobs(&active) + being_added;
         if count < limit {
             return Ok(());
         }
