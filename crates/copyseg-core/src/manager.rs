@@ -152,10 +152,10 @@ impl MetaManager {
             options,
         });
         let manager = Self { _handle: Arc::new(Handle(Arc::clone(&shared))), shared };
-        let format = recovered.format_to_write()?;
+        let operations = recovered.records_to_write()?;
         tokio::spawn(Committer::new(Arc::clone(&manager.shared), recovered).run());
-        if let Some(operation) = format {
-            manager.shared.submit(Work { operations: vec![operation], ..Work::default() }).await?;
+        if !operations.is_empty() {
+            manager.shared.submit(Work { operations, ..Work::default() }).await?;
         }
         Ok(manager)
     }

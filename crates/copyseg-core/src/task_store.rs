@@ -1,6 +1,5 @@
 //! The indexed task store: tasks by id, and what they are looked up and counted by.
 
-mod build;
 mod collection;
 mod index;
 mod merge;
@@ -36,7 +35,7 @@ pub struct TaskStore {
 }
 
 /// Tasks in one state: those of one job, or all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum StateKey {
     Job(JobId, TaskState),
     Any(TaskState),

@@ -141,8 +141,7 @@ impl<'a> Txn<'a> {
         }
         let mut operations: Vec<_> = self.dropped.iter().copied().map(Operation::Delete).collect();
         if self.allocated {
-            let key = counter_key(&self.state);
-            operations.push(Operation::Put(key, wire::encode_counter(key.id, self.state.next_id())?));
+            operations.push(counter_record(&self.state)?);
         }
         let (job_operations, jobs) = self.changed_jobs()?;
         let (task_operations, tasks) = self.changed_tasks()?;
@@ -245,14 +244,14 @@ impl<'a> Txn<'a> {
     }
 }
 
-/// Where the counter is kept: in the first store record after the format that was not set aside, because what
-/// was set aside is never overwritten.
-fn counter_key(state: &Snapshot) -> RecordKey {
+/// The record of the id counter. It is kept in the first store record after the format that was not set aside,
+/// because what was set aside is never overwritten.
+pub(crate) fn counter_record(state: &Snapshot) -> Result<Operation> {
     let mut key = RecordKey { kind: RecordKind::Store, id: 1 };
     while state.is_set_aside(key) {
         key.id += 1;
     }
-    key
+    Ok(Operation::Put(key, wire::encode_counter(key.id, state.next_id())?))
 }
 
 pub(crate) fn job_key(id: JobId) -> RecordKey {

@@ -13,7 +13,7 @@ use crate::id::JobId;
 use crate::job::Job;
 use crate::snapshot::{SetAside, Snapshot};
 use crate::task::Task;
-use crate::txn::{job_key, task_key};
+use crate::txn::{counter_record, job_key, task_key};
 use crate::wire::{self, DecodedRecord, StoreFormat, decode_record};
 
 /// What a store holds.
@@ -119,13 +119,12 @@ impl Gathering {
         let mut recovered = Recovered { head, has_format: self.has_format, ..Recovered::default() };
         recovered.hidden.extend(self.set_aside.keys().chain(&self.store));
         let next_id = self.next_id.unwrap_or_else(|| self.rebuilt_counter());
-        let mut visible = Vec::with_capacity(self.tasks.len());
         for task in self.tasks {
             let key = task_key(task.id);
             match self.jobs.get(&task.job) {
                 Some(job) if task.belongs_to(job) => {
                     let task = task.settled_by(job).unwrap_or(task);
-                    visible.push(Arc::new(task));
+                    recovered.snapshot.insert_task(Arc::new(task));
                     continue;
                 }
                 None if self.set_aside.contains_key(&job_key(task.job)) => {
@@ -135,7 +134,6 @@ impl Gathering {
             }
             recovered.hidden.insert(key);
         }
-        recovered.snapshot.set_tasks(visible);
         for job in self.jobs.into_values() {
             recovered.snapshot.insert_job(Arc::new(job));
         }
@@ -191,12 +189,13 @@ impl Recovered {
         }
     }
 
-    /// The record of the store's format, if it has to be written first.
-    pub(super) fn format_to_write(&self) -> Result<Option<Operation>> {
+    /// What a new store is given first: its format and its counter. A store without a counter has lost it.
+    pub(super) fn records_to_write(&self) -> Result<Vec<Operation>> {
         if self.has_format {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        Ok(Some(Operation::Put(StoreFormat::KEY, wire::encode_format(&StoreFormat::current())?)))
+        let format = Operation::Put(StoreFormat::KEY, wire::encode_format(&StoreFormat::current())?);
+        Ok(vec![format, counter_record(&self.snapshot)?])
     }
 }
 

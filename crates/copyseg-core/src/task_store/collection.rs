@@ -32,14 +32,14 @@ impl Collections {
             self.subtract(id, job);
         }
         if let Some((id, job)) = new {
-            self.add(id, job, 1);
+            self.add(id, job);
         }
     }
 
-    fn add(&mut self, id: CollectionId, job: JobId, tasks: usize) {
+    fn add(&mut self, id: CollectionId, job: JobId) {
         let entry = self.0.entry(id).or_default();
-        entry.tasks += tasks;
-        *entry.jobs.entry(job).or_default() += tasks;
+        entry.tasks += 1;
+        *entry.jobs.entry(job).or_default() += 1;
     }
 
     fn subtract(&mut self, id: CollectionId, job: JobId) {
@@ -54,16 +54,5 @@ impl Collections {
         if entry.tasks == 0 {
             self.0.remove(&id);
         }
-    }
-}
-
-/// From the number of tasks of each job in each collection.
-impl FromIterator<((CollectionId, JobId), usize)> for Collections {
-    fn from_iter<T: IntoIterator<Item = ((CollectionId, JobId), usize)>>(counts: T) -> Self {
-        let mut collections = Self::default();
-        for ((id, job), tasks) in counts {
-            collections.add(id, job, tasks);
-        }
-        collections
     }
 }
