@@ -1,0 +1,354 @@
+//! Group commit, one total order, and callers that vanish, panic, nest or wait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use copyseg_conformance::{Call, Fault, FaultyCatalog, SlowCatalog};
+use copyseg_core::{
+    Batch, Catalog, Error, ErrorKind, Head, JobAction, JobId, Limits, Loaded, ManagerOptions, MemoryCatalog,
+    MetaManager, NewJob, Result, Revision,
+};
+use futures::FutureExt;
+use rstest::rstest;
+
+use super::{Fixture, TINY, job, open, stored, task, until_idle, visible};
+
+#[tokio::test(start_paused = true)]
+async fn sixty_four_concurrent_updaters_need_less_than_one_commit_for_eight_updates() {
+    const UPDATERS: u64 = 64;
+    const UPDATES: u64 = 20;
+    let counting = Arc::new(FaultyCatalog::new(Arc::new(MemoryCatalog::new())));
+    let slow = SlowCatalog::with_delay(Arc::clone(&counting) as Arc<dyn Catalog>, Duration::from_millis(1));
+    let meta = MetaManager::open(Arc::new(slow), ManagerOptions::default()).await.unwrap();
+    for id in 0..UPDATERS as i64 {
+        meta.add_job(job(id), vec![]).await.unwrap();
+    }
+    let before = counting.commits();
+    let updaters = (0..UPDATERS as i64).map(|id| {
+        let meta = meta.clone();
+        tokio::spawn(async move {
+            for rows in 0..UPDATES {
+                meta.update_job(JobId(id), [JobAction::Rows(rows)]).await.unwrap();
+            }
+        })
+    });
+    for updater in updaters.collect::<Vec<_>>() {
+        updater.await.unwrap();
+    }
+    let commits = counting.commits() - before;
+    assert!(commits * 8 < UPDATERS * UPDATES, "{commits} commits for {} updates", UPDATERS * UPDATES);
+    assert!(commits >= UPDATES, "an update waits for its own commit");
+}
+
+#[tokio::test]
+async fn writes_to_one_record_become_one_write_and_every_revision_is_told() {
+    let fixture = Fixture::on(MemoryCatalog::with_limits(TINY)).await;
+    fixture.add(1, []).await;
+    let commits = fixture.faults.commits();
+    let mut subscription = fixture.meta.subscribe().unwrap();
+    let first = fixture.occupy(1).await;
+    let updates: Vec<_> = (0..100).map(|n| fixture.spawn_update(1, &n.to_string())).collect();
+    until_idle().await;
+    fixture.slow.release_commits();
+    let mut last = first.await.unwrap().unwrap().revision;
+    for update in updates {
+        let revision = update.await.unwrap().unwrap().revision;
+        assert_eq!(revision, Revision(last.0 + 1), "one order, without gaps");
+        last = revision;
+    }
+    assert_eq!(fixture.faults.commits(), commits + 2, "the held one and the hundred behind it");
+    for _ in 0..101 {
+        subscription.next().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn every_batch_keeps_to_the_limits_of_its_store() {
+    let fixture = Fixture::on(MemoryCatalog::with_limits(TINY)).await;
+    for id in 0..20 {
+        fixture.add(id, []).await;
+    }
+    let first = fixture.occupy(0).await;
+    let updates: Vec<_> = (0..20).map(|id| fixture.spawn_update(id, &"x".repeat(60_000))).collect();
+    until_idle().await;
+    fixture.slow.release_commits();
+    first.await.unwrap().unwrap();
+    for update in updates {
+        update.await.unwrap().unwrap();
+    }
+    assert_eq!(stored(&fixture.store).await, visible(&fixture.meta.snapshot().unwrap()));
+}
+
+#[tokio::test]
+async fn a_transaction_too_large_for_the_store_is_refused_before_anything_is_written() {
+    let fixture = Fixture::on(MemoryCatalog::with_limits(TINY)).await;
+    fixture.add(1, []).await;
+    let (head, before) = (fixture.store.head().await.unwrap(), visible(&fixture.meta.snapshot().unwrap()));
+    let five =
+        |txn: &mut copyseg_core::Txn<'_>| (10..15).try_for_each(|id| txn.add_job(job(id), vec![]).map(drop));
+    assert_eq!(fixture.meta.transact(five).await.unwrap_err().kind(), ErrorKind::TooLarge);
+    let long = JobAction::Reason("x".repeat(70_000));
+    let error = fixture.meta.update_job(JobId(1), [long]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    assert!(error.to_string().contains("job 1"), "{error}");
+    assert_eq!(fixture.store.head().await.unwrap(), head);
+    assert_eq!(visible(&fixture.meta.snapshot().unwrap()), before);
+}
+
+#[tokio::test]
+async fn a_closure_sees_earlier_transactions_that_are_not_yet_durable() {
+    let fixture = Fixture::new().await;
+    fixture.add(1, []).await;
+    let first = fixture.occupy(1).await;
+    let meta = fixture.meta.clone();
+    let second = tokio::spawn(async move {
+        meta.transact(|txn| {
+            let seen = txn.job(JobId(1)).unwrap().reason.clone();
+            txn.update_job(JobId(1), [JobAction::Reason(format!("{seen} and second"))])
+        })
+        .await
+    });
+    until_idle().await;
+    fixture.slow.release_commits();
+    first.await.unwrap().unwrap();
+    assert_eq!(second.await.unwrap().unwrap().reason, "first and second");
+}
+
+/// Nobody is told of a state that did not last.
+#[rstest]
+#[case::the_state_lasts(false)]
+#[case::the_state_does_not_last(true)]
+#[tokio::test]
+async fn a_closure_that_writes_nothing_or_fails_answers_once_the_state_it_saw_is_published(
+    #[case] refuse: bool,
+) {
+    let fixture = Fixture::new().await;
+    fixture.add(1, []).await;
+    let first = fixture.occupy(1).await;
+    let (reading, failing) = (fixture.meta.clone(), fixture.meta.clone());
+    let read =
+        tokio::spawn(
+            async move { reading.transact(|txn| Ok(txn.job(JobId(1)).unwrap().reason.clone())).await },
+        );
+    let failed = tokio::spawn(async move {
+        failing.transact(|txn| txn.add_job(NewJob { snapshot: "other".into(), ..job(1) }, vec![])).await
+    });
+    let removed_nothing = {
+        let meta = fixture.meta.clone();
+        tokio::spawn(async move { meta.remove_job(JobId(404)).await })
+    };
+    until_idle().await;
+    assert!(!read.is_finished() && !failed.is_finished() && !removed_nothing.is_finished());
+
+    if refuse {
+        fixture.faults.fail_nth_of(Call::Commit, 0, Fault::Before);
+    }
+    fixture.slow.release_commits();
+    let kind = |error: Error| error.kind();
+    if refuse {
+        assert_eq!(first.await.unwrap().map_err(kind), Err(ErrorKind::Unavailable));
+        assert_eq!(read.await.unwrap().map_err(kind), Err(ErrorKind::Unavailable));
+        assert_eq!(failed.await.unwrap().map_err(kind), Err(ErrorKind::Unavailable));
+        assert_eq!(removed_nothing.await.unwrap().map_err(kind), Err(ErrorKind::Unavailable));
+    } else {
+        first.await.unwrap().unwrap();
+        assert_eq!(read.await.unwrap().unwrap(), "first");
+        let exists = ErrorKind::AlreadyExists { identical: false };
+        assert_eq!(failed.await.unwrap().map_err(kind), Err(exists));
+        assert!(!removed_nothing.await.unwrap().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_refused_commit_takes_every_transaction_with_it_that_was_accepted_on_top() {
+    let fixture = Fixture::new().await;
+    fixture.add(1, []).await;
+    let before = visible(&fixture.meta.snapshot().unwrap());
+    let first = fixture.occupy(1).await;
+    let later: Vec<_> = (0..5).map(|n| fixture.spawn_update(1, &n.to_string())).collect();
+    until_idle().await;
+    fixture.faults.fail_nth_of(Call::Commit, 0, Fault::Before);
+    fixture.slow.release_commits();
+    for update in [first].into_iter().chain(later) {
+        let error = update.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.chain().contains("planned fault"), "the cause is told: {}", error.chain());
+    }
+    assert_eq!(visible(&fixture.meta.snapshot().unwrap()), before);
+    let next = fixture.meta.update_job(JobId(1), [JobAction::Rows(1)]).await.unwrap();
+    assert_eq!(
+        (next.reason.as_str(), next.revision.0),
+        ("", before.revision.0 + 1),
+        "on the state that lasted"
+    );
+    assert_eq!(stored(&fixture.store).await, visible(&fixture.meta.snapshot().unwrap()));
+}
+
+#[tokio::test]
+async fn dropping_the_caller_does_not_undo_its_transaction() {
+    let fixture = Fixture::new().await;
+    fixture.add(1, []).await;
+    let update = fixture.occupy(1).await;
+    let behind = fixture.spawn_update(1, "behind");
+    until_idle().await;
+    for caller in [update, behind] {
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+    }
+    fixture.slow.release_commits();
+    fixture.meta.transact(|_| Ok(())).await.unwrap();
+    assert_eq!(fixture.reason(1), "behind");
+    assert_eq!(stored(&fixture.store).await, visible(&fixture.meta.snapshot().unwrap()));
+}
+
+#[tokio::test]
+async fn a_panic_in_a_closure_rolls_back_and_poisons_nothing() {
+    let fixture = Fixture::new().await;
+    fixture.add(1, [11]).await;
+    let before = visible(&fixture.meta.snapshot().unwrap());
+    let meta = fixture.meta.clone();
+    let panicking = tokio::spawn(async move {
+        let change = |txn: &mut copyseg_core::Txn<'_>| -> Result<()> {
+            txn.cancel_job(JobId(1), "half done")?;
+            txn.allocate_ids(5)?;
+            panic!("a bug of the caller")
+        };
+        meta.transact(change).await
+    });
+    assert!(panicking.await.unwrap_err().is_panic());
+    assert_eq!(visible(&fixture.meta.snapshot().unwrap()), before);
+    fixture.meta.update_job(JobId(1), [JobAction::Rows(1)]).await.unwrap();
+    assert_eq!(stored(&fixture.store).await, visible(&fixture.meta.snapshot().unwrap()));
+}
+
+#[tokio::test]
+async fn transact_inside_a_closure_is_an_error_and_no_deadlock() {
+    let fixture = Fixture::new().await;
+    let meta = fixture.meta.clone();
+    let nested = fixture.meta.transact(|_| Ok(meta.transact(|_| Ok(())).now_or_never())).await.unwrap();
+    assert_eq!(nested.unwrap().unwrap_err().kind(), ErrorKind::InvalidArgument);
+    let read = fixture.meta.transact(|_| meta.snapshot().map(|snapshot| snapshot.revision())).await;
+    assert_eq!(read.unwrap(), Revision(0), "reading the published state is fine");
+    fixture.add(1, []).await;
+}
+
+#[tokio::test]
+async fn a_full_queue_makes_callers_wait_before_their_closure_runs() {
+    let options = ManagerOptions { queue_max: 2, ..ManagerOptions::default() };
+    let fixture = Fixture::with(MemoryCatalog::new(), options).await;
+    fixture.add(1, []).await;
+    let first = fixture.occupy(1).await;
+    let second = fixture.spawn_update(1, "second");
+    until_idle().await;
+    let ran = Arc::new(AtomicBool::new(false));
+    let (meta, flag) = (fixture.meta.clone(), Arc::clone(&ran));
+    let third = tokio::spawn(async move {
+        meta.transact(|_| {
+            flag.store(true, Ordering::SeqCst);
+            Ok(())
+        })
+        .await
+    });
+    let dropped = fixture.spawn_update(1, "never");
+    until_idle().await;
+    assert!(!ran.load(Ordering::SeqCst), "there is no place for it yet");
+    dropped.abort();
+    fixture.slow.release_commits();
+    for update in [first, second] {
+        update.await.unwrap().unwrap();
+    }
+    third.await.unwrap().unwrap();
+    assert!(ran.load(Ordering::SeqCst));
+    until_idle().await;
+    assert_eq!(fixture.reason(1), "second", "a caller dropped before its turn has done nothing");
+}
+
+#[tokio::test]
+async fn close_writes_what_was_accepted_answers_everybody_and_refuses_the_rest() {
+    let options = ManagerOptions { queue_max: 4, ..ManagerOptions::default() };
+    let fixture = Fixture::with(MemoryCatalog::new(), options).await;
+    fixture.add(1, []).await;
+    let first = fixture.occupy(1).await;
+    let accepted: Vec<_> = (0..3).map(|n| fixture.spawn_update(1, &n.to_string())).collect();
+    until_idle().await;
+    let without_place = fixture.spawn_update(1, "no place");
+    let closing = {
+        let meta = fixture.meta.clone();
+        tokio::spawn(async move { meta.close().await })
+    };
+    until_idle().await;
+    assert!(!closing.is_finished());
+    let late = fixture.meta.update_job(JobId(1), [JobAction::Rows(1)]).now_or_never();
+    if let Some(late) = late {
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::Closed);
+    }
+    fixture.slow.release_commits();
+    closing.await.unwrap().unwrap();
+    for update in [first].into_iter().chain(accepted) {
+        update.await.unwrap().unwrap();
+    }
+    assert_eq!(without_place.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(fixture.meta.snapshot().unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(fixture.meta.transact(|_| Ok(())).await.unwrap_err().kind(), ErrorKind::Closed);
+    fixture.meta.close().await.unwrap();
+    assert_eq!(open(&fixture.store).await.get_job(JobId(1)).unwrap().unwrap().reason, "2");
+}
+
+#[tokio::test]
+async fn dropping_the_last_handle_does_not_block_and_what_was_accepted_is_still_written() {
+    let fixture = Fixture::new().await;
+    fixture.add(1, []).await;
+    fixture.occupy(1).await.abort();
+    fixture.spawn_update(1, "accepted").now_or_never();
+    until_idle().await;
+    let Fixture { store, slow, meta, .. } = fixture;
+    drop(meta);
+    assert_eq!(stored(&store).await.jobs[0].reason, "", "dropping came back while the commit is still held");
+    slow.release_commits();
+    super::eventually(async || stored(&store).await.jobs[0].reason == "accepted").await;
+}
+
+/// A catalog whose commits panic once it is told to.
+#[derive(Debug)]
+struct PanickingCatalog(MemoryCatalog, Arc<AtomicBool>);
+
+#[async_trait]
+impl Catalog for PanickingCatalog {
+    async fn acquire(&self) -> Result<Head> {
+        self.0.acquire().await
+    }
+    async fn load(&self) -> Result<Loaded> {
+        self.0.load().await
+    }
+    async fn commit(&self, expected: &Head, next: &Head, batch: &Batch) -> Result<()> {
+        assert!(!self.1.load(Ordering::SeqCst), "a bug of the catalog");
+        self.0.commit(expected, next, batch).await
+    }
+    async fn head(&self) -> Result<Head> {
+        self.0.head().await
+    }
+    fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+    async fn close(&self) -> Result<()> {
+        self.0.close().await
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_the_catalog_leaves_nobody_waiting() {
+    let (store, panics) = (MemoryCatalog::new(), Arc::new(AtomicBool::new(false)));
+    let catalog = PanickingCatalog(store.clone(), Arc::clone(&panics));
+    let meta = MetaManager::open(Arc::new(catalog), ManagerOptions::default()).await.unwrap();
+    meta.add_job(job(1), vec![task(11)]).await.unwrap();
+    panics.store(true, Ordering::SeqCst);
+    let update = |n| meta.update_job(JobId(1), [JobAction::Rows(n)]);
+    let (first, second) = tokio::join!(update(1), update(2));
+    for answer in [first, second, update(3).await] {
+        assert_eq!(answer.unwrap_err().kind(), ErrorKind::OutcomeUnknown);
+    }
+    meta.close().await.unwrap();
+    assert_eq!(open(&store).await.get_job(JobId(1)).unwrap().unwrap().rows, None);
+}
