@@ -1,13 +1,15 @@
 //! What the tests of whole processes share: the built command, scratch directories, generated snapshots.
 
-mod binary;
 mod random;
 mod scratch;
-mod snapshot;
+mod binary;
 mod terminal;
+mod snapshot;
+mod restore;
 
 pub use binary::{Command, Finished, Running, copyseg};
 pub use random::Random;
+pub use restore::{OUTCOME, Stage};
 pub use scratch::Scratch;
 pub use snapshot::{Generated, files_below, write_snapshot};
 pub use terminal::on_a_terminal;

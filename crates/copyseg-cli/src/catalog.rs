@@ -89,6 +89,11 @@ pub(crate) async fn read(url: &str) -> Result<Snapshot> {
     snapshot
 }
 
+/// Verifies the storage below the records of a catalog.
+pub(crate) async fn check_storage(url: &str) -> Result<bool> {
+    patiently(async || copyseg::check_storage(url).await).await
+}
+
 /// Becomes the writer of a catalog, created if it is not there.
 pub(crate) async fn acquire(url: &str) -> Result<MetaManager> {
     let catalog = patiently(async || copyseg::open_catalog(url).await).await?;

@@ -1,5 +1,6 @@
 //! The indexed task store: tasks by id, and what they are looked up and counted by.
 
+mod build;
 mod collection;
 mod index;
 mod merge;
@@ -35,7 +36,7 @@ pub struct TaskStore {
 }
 
 /// Tasks in one state: those of one job, or all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum StateKey {
     Job(JobId, TaskState),
     Any(TaskState),

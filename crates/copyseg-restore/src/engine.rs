@@ -30,6 +30,8 @@ use crate::copy::CopyWorker;
 use crate::failure::Failure;
 use crate::layout;
 use crate::options;
+use crate::owner::Owner;
+use crate::plan::Plan;
 use crate::request::{Outcome, Phase, RestoreOptions, RestoreProgress, RestoreRequest};
 use crate::storage::Storage;
 use crate::worker::Worker;
@@ -67,8 +69,9 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 /// ```
 ///
 /// # Errors
-/// [`InvalidArgument`](ErrorKind::InvalidArgument) for a source that is no snapshot, a target that belongs to
-/// somebody else, locations inside one another, and options that are out of range or differ from those of the
+/// [`AlreadyExists`](ErrorKind::AlreadyExists) if the target belongs to another restore, which the message names;
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) for a source that is no snapshot, a target that holds
+/// something else, locations inside one another, and options that are out of range or differ from those of the
 /// unfinished restore: nothing was copied. [`Unavailable`](ErrorKind::Unavailable) if storage needs attention,
 /// such as a full disk: the message says what to do, and the same request goes on.
 /// [`Held`](ErrorKind::Held) if this process is restoring into the target already.
@@ -82,6 +85,22 @@ pub async fn restore(
 ) -> Result<Outcome> {
     let worker = Arc::new(CopyWorker::new(&request.source, &request.target));
     restore_with(manager, catalog_url, request, worker, progress, stop).await
+}
+
+/// Refuses a request that cannot be carried out with any catalog, so that a caller need not create one first.
+/// Nothing is written. It lists the whole source, unless the target has an owner: then the catalog has to say.
+///
+/// # Errors
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) as from [`restore`], and what storage reports.
+pub async fn check(request: &RestoreRequest) -> Result<()> {
+    options::check(&request.options)?;
+    request.source.check_apart(&request.target)?;
+    let (source, target) = (request.source.storage(), request.target.storage());
+    if Owner::read(&*target).await?.is_some() {
+        return Ok(());
+    }
+    target::check_vacant(&*target).await?;
+    Plan::of_snapshot(&*source).await?.check_names(&*target)
 }
 
 /// Does the same as [`restore`], copying through a worker of the caller's.

@@ -49,7 +49,9 @@ pub use copyseg_core::*;
 #[cfg(feature = "redb")]
 #[doc(inline)]
 pub use copyseg_redb as redb;
-pub use open::{open, open_catalog, open_catalog_read_only, open_with, schemes};
+pub use open::{
+    canonical_url, check_storage, open, open_catalog, open_catalog_read_only, open_with, schemes,
+};
 
 /// The examples of the project's README, compiled and run with the tests.
 #[cfg(doctest)]

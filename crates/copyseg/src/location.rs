@@ -1,7 +1,9 @@
 //! Catalog URLs: where a store is.
 
 #[cfg(feature = "redb")]
-use std::path::PathBuf;
+use std::io;
+#[cfg(feature = "redb")]
+use std::path::{Path, PathBuf};
 
 use copyseg_core::{Error, ErrorKind, Result};
 
@@ -36,6 +38,36 @@ impl Location {
             "redb" => path(url, scheme, rest).map(Self::Redb),
             _ => Err(unsupported(url, scheme)),
         }
+    }
+
+    /// The URL that every name of the same store leads to.
+    pub(crate) fn canonical_url(&self) -> Result<String> {
+        match self {
+            Self::Memory => Ok("memory:".into()),
+            #[cfg(feature = "redb")]
+            Self::Redb(path) => {
+                let path = canonical(path).map_err(|error| {
+                    let message = format!("cannot resolve the path {}", path.display());
+                    Error::with_source(ErrorKind::Unavailable, message, error)
+                })?;
+                let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+                Ok(format!("redb://{path}"))
+            }
+        }
+    }
+}
+
+/// The path with links resolved, those above the file alone if there is no file yet.
+#[cfg(feature = "redb")]
+fn canonical(path: &Path) -> io::Result<PathBuf> {
+    let absolute = std::path::absolute(path)?;
+    let (Some(folder), Some(name)) = (absolute.parent(), absolute.file_name()) else { return Ok(absolute) };
+    match (absolute.canonicalize(), folder.canonicalize()) {
+        (Ok(path), _) => Ok(path),
+        (Err(error), _) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        (_, Ok(folder)) => Ok(folder.join(name)),
+        (_, Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(absolute),
+        (_, Err(error)) => Err(error),
     }
 }
 

@@ -56,13 +56,50 @@ pub async fn open_catalog(url: &str) -> Result<Arc<dyn Catalog>> {
 /// [`InvalidArgument`](ErrorKind::InvalidArgument) for `memory:`, which would be a new and empty store.
 pub async fn open_catalog_read_only(url: &str) -> Result<Arc<dyn Catalog>> {
     match Location::parse(url)? {
-        Location::Memory => Err(Error::new(
-            ErrorKind::InvalidArgument,
-            "`memory:` opens a new store, so there is nothing to read: name a store that outlives its process",
-        )),
+        Location::Memory => Err(nothing_to_read()),
         #[cfg(feature = "redb")]
         Location::Redb(path) => {
             Ok(Arc::new(RedbCatalog::open_read_only(path, RedbOptions::default()).await?))
+        }
+    }
+}
+
+/// The one URL of the store at `url`, without secrets: the same for every name of the same store.
+///
+/// A store that is not there yet may get another one once it is; ask after opening it.
+///
+/// ```
+/// # fn main() -> copyseg::Result<()> {
+/// let url = copyseg::canonical_url("redb:./restores.redb")?;
+/// assert_eq!(url, copyseg::canonical_url("redb:restores.redb")?);
+/// assert!(url.starts_with("redb:///"));
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) and [`Unsupported`](ErrorKind::Unsupported) as from [`open`], and
+/// [`Unavailable`](ErrorKind::Unavailable) if the file system cannot be asked.
+pub fn canonical_url(url: &str) -> Result<String> {
+    Location::parse(url)?.canonical_url()
+}
+
+/// Verifies the storage below the records of the store at `url`, which nobody may have open: `true` if it is sound,
+/// `false` if it was not and is now. Reads all of it.
+///
+/// # Errors
+/// Those of [`open_catalog`]; [`NotFound`](ErrorKind::NotFound) if there is no such store;
+/// [`Corrupt`](ErrorKind::Corrupt) if it cannot be repaired; [`InvalidArgument`](ErrorKind::InvalidArgument) for
+/// `memory:`.
+pub async fn check_storage(url: &str) -> Result<bool> {
+    match Location::parse(url)? {
+        Location::Memory => Err(nothing_to_read()),
+        #[cfg(feature = "redb")]
+        Location::Redb(path) => {
+            let catalog =
+                RedbCatalog::open(path, RedbOptions { create: false, ..RedbOptions::default() }).await?;
+            let sound = catalog.check_integrity().await;
+            catalog.close().await?;
+            sound
         }
     }
 }
@@ -78,4 +115,11 @@ pub fn schemes() -> &'static [&'static str] {
         #[cfg(feature = "redb")]
         "redb",
     ]
+}
+
+fn nothing_to_read() -> Error {
+    Error::new(
+        ErrorKind::InvalidArgument,
+        "`memory:` opens a new store, so there is nothing to read: name a store that outlives its process",
+    )
 }

@@ -56,6 +56,34 @@ mod redb {
     }
 
     #[tokio::test]
+    async fn every_name_of_a_store_has_the_same_canonical_url() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().canonicalize().unwrap();
+        std::fs::create_dir(real.join("a 50%")).unwrap();
+        std::os::unix::fs::symlink(real.join("a 50%"), real.join("link")).unwrap();
+        let canonical = format!("redb://{}/a 50%25/x.redb", real.display());
+        for name in ["a%2050%25/x.redb", "a 50%25/../link/x.redb", "link/x.redb"] {
+            let url = format!("redb:{}/{name}", real.display());
+            assert_eq!(copyseg::canonical_url(&url)?, canonical, "before it is there");
+            copyseg::open(&url).await?.close().await?;
+            assert_eq!(copyseg::canonical_url(&url)?, canonical);
+        }
+        assert!(real.join("a 50%/x.redb").is_file());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn sound_storage_is_sound_and_a_missing_store_is_not_created() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("redb:{}/x.redb", folder.path().display());
+        let error = copyseg::check_storage(&url).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        copyseg::open(&url).await?.close().await?;
+        assert!(copyseg::check_storage(&url).await?);
+        Ok(())
+    }
+
+    #[tokio::test]
     async fn reading_creates_no_store() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("redb:{}/jobs.redb", folder.path().display());

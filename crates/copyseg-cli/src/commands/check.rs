@@ -4,7 +4,7 @@ mod findings;
 mod set_aside;
 
 use comfy_table::Cell;
-use copyseg::{Catalog, Result};
+use copyseg::{Catalog, ErrorKind, Result};
 
 use self::findings::Findings;
 use crate::args::Check;
@@ -23,7 +23,11 @@ pub(crate) async fn run(url: &str, output: Output, check: Check) -> Result<(), F
 }
 
 async fn inspect(url: &str, output: Output) -> Result<(), Failure> {
-    let findings = reading(url, async |catalog| findings::inspect(catalog).await).await?;
+    let mut findings = match reading(url, async |catalog| findings::inspect(catalog).await).await {
+        Err(error) if error.kind() == ErrorKind::Corrupt => Findings::unreadable(&error),
+        findings => findings?,
+    };
+    findings.add_storage(catalog::check_storage(url).await)?;
     output.one(&findings, text)?;
     match findings.problems.len() {
         0 => Ok(()),
@@ -37,6 +41,9 @@ fn text(findings: &Findings) -> String {
         .iter()
         .map(|it| vec![Cell::new(it.problem), Cell::new(&it.record), Cell::new(&it.detail)]);
     let mut text = format!("checked {} records at revision {}", findings.records, findings.revision);
+    if let Some(reason) = &findings.storage_unverified {
+        text += &format!("\nthe storage below the records was not verified: {reason}");
+    }
     if findings.orphans > 0 {
         text += &format!(
             "\n{} tasks belong to no job, left over from an addition or removal that was cut short; the next restore \

@@ -46,6 +46,8 @@ pub(crate) async fn run(given: Option<&str>, output: Output, arguments: Restore)
         (None, Some(path)) => catalog::url_beside(path)?,
         (given, _) => catalog::url(given)?,
     };
+    // A request that no catalog could carry out must not leave an empty one behind.
+    copyseg_restore::check(&request).await?;
     let outcome = supervise(&url, output, request, signals).await?;
     match outcome {
         Outcome::Completed { job, segments, bytes, already, server_side } => {
@@ -113,7 +115,10 @@ async fn restore(
     stop: &CancellationToken,
 ) -> Result<Outcome, Failure> {
     let manager = catalog::acquire(url).await?;
-    let outcome = copyseg_restore::restore(&manager, url, request, progress, stop).await;
+    let outcome = match copyseg::canonical_url(url) {
+        Ok(url) => copyseg_restore::restore(&manager, &url, request, progress, stop).await,
+        Err(error) => Err(error),
+    };
     let closed = manager.close().await;
     let outcome = outcome?;
     closed?;

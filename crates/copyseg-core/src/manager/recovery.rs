@@ -119,12 +119,13 @@ impl Gathering {
         let mut recovered = Recovered { head, has_format: self.has_format, ..Recovered::default() };
         recovered.hidden.extend(self.set_aside.keys().chain(&self.store));
         let next_id = self.next_id.unwrap_or_else(|| self.rebuilt_counter());
+        let mut visible = Vec::with_capacity(self.tasks.len());
         for task in self.tasks {
             let key = task_key(task.id);
             match self.jobs.get(&task.job) {
                 Some(job) if task.belongs_to(job) => {
                     let task = task.settled_by(job).unwrap_or(task);
-                    recovered.snapshot.insert_task(Arc::new(task));
+                    visible.push(Arc::new(task));
                     continue;
                 }
                 None if self.set_aside.contains_key(&job_key(task.job)) => {
@@ -134,6 +135,7 @@ impl Gathering {
             }
             recovered.hidden.insert(key);
         }
+        recovered.snapshot.set_tasks(visible);
         for job in self.jobs.into_values() {
             recovered.snapshot.insert_job(Arc::new(job));
         }

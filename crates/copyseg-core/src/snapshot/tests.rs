@@ -167,6 +167,15 @@ fn a_damaged_task_record_damages_a_job(#[case] id: i64, #[case] kind: RecordKind
 }
 
 #[test]
+fn tasks_set_at_once_replace_all_there_were() {
+    let mut snapshot = snapshot();
+    snapshot.set_tasks([samples::task(31, 3), samples::task(30, 1)].map(Arc::new));
+    assert_eq!(task_ids(snapshot.tasks(&TaskFilter::new())), [30, 31]);
+    assert_eq!(snapshot.progress(JobId(3)).map(|progress| progress.tasks.total()), Some(1));
+    assert_eq!(snapshot.progress(JobId(2)), Some(Progress::default()));
+}
+
+#[test]
 fn a_snapshot_held_does_not_move() {
     let held = snapshot();
     let mut changed = held.clone();

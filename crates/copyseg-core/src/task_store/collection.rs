@@ -32,14 +32,14 @@ impl Collections {
             self.subtract(id, job);
         }
         if let Some((id, job)) = new {
-            self.add(id, job);
+            self.add(id, job, 1);
         }
     }
 
-    fn add(&mut self, id: CollectionId, job: JobId) {
+    fn add(&mut self, id: CollectionId, job: JobId, tasks: usize) {
         let entry = self.0.entry(id).or_default();
-        entry.tasks += 1;
-        *entry.jobs.entry(job).or_default() += 1;
+        entry.tasks += tasks;
+        *entry.jobs.entry(job).or_default() += tasks;
     }
 
     fn subtract(&mut self, id: CollectionId, job: JobId) {
@@ -54,5 +54,16 @@ impl Collections {
         if entry.tasks == 0 {
             self.0.remove(&id);
         }
+    }
+}
+
+/// From the number of tasks of each job in each collection.
+impl FromIterator<((CollectionId, JobId), usize)> for Collections {
+    fn from_iter<T: IntoIterator<Item = ((CollectionId, JobId), usize)>>(counts: T) -> Self {
+        let mut collections = Self::default();
+        for ((id, job), tasks) in counts {
+            collections.add(id, job, tasks);
+        }
+        collections
     }
 }

@@ -1,6 +1,11 @@
 //! A persistent index: under each key a bucket of entries, in id order.
 
+use std::collections::HashMap;
+use std::hash::Hash;
+
 use imbl::OrdMap;
+
+use super::build::dense;
 
 /// Buckets by key. An empty bucket is not kept.
 #[derive(Debug, Clone)]
@@ -44,5 +49,16 @@ impl<K: Ord + Copy, I: Ord + Copy, V: Clone> Index<K, I, V> {
         if emptied {
             self.buckets.remove(&key);
         }
+    }
+}
+
+/// The entries come in the order of their ids.
+impl<K: Ord + Copy + Hash, I: Ord + Copy, V: Clone> FromIterator<(K, I, V)> for Index<K, I, V> {
+    fn from_iter<T: IntoIterator<Item = (K, I, V)>>(entries: T) -> Self {
+        let mut buckets: HashMap<K, Vec<(I, V)>> = HashMap::new();
+        for (key, id, value) in entries {
+            buckets.entry(key).or_default().push((id, value));
+        }
+        Self { buckets: buckets.into_iter().map(|(key, bucket)| (key, dense(bucket.into_iter()))).collect() }
     }
 }

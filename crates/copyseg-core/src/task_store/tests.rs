@@ -153,6 +153,21 @@ proptest! {
     }
 
     #[test]
+    fn a_store_built_at_once_equals_a_full_scan_and_keeps_the_last_of_each_id(
+        tasks in proptest::collection::vec(any_task(), 0..80),
+        changes in proptest::collection::vec(any_change(), 0..10),
+    ) {
+        let tasks: Vec<_> = tasks.into_iter().map(Arc::new).collect();
+        let mut model: Model = tasks.iter().map(|task| (task.id, Arc::clone(task))).collect();
+        let mut store: TaskStore = tasks.into_iter().collect();
+        check(&store, &model);
+        for change in changes {
+            apply(change, &mut store, &mut model);
+        }
+        check(&store, &model);
+    }
+
+    #[test]
     fn every_filter_leaves_what_a_full_scan_leaves(
         tasks in proptest::collection::vec(any_task(), 0..40),
         filters in proptest::collection::vec(any_filter(), 1..20),

@@ -47,7 +47,7 @@ impl Run<'_> {
         let Some(job) = self.manager.list_jobs(&filter.limit(1))?.pop() else { return Ok(None) };
         if job.source != self.request.source.as_str() || options::restore_of(&job).is_none() {
             return Err(Error::new(
-                ErrorKind::InvalidArgument,
+                ErrorKind::AlreadyExists { identical: false },
                 format!(
                     "{} is being restored into by job {} of this catalog from {}: let it end, or cancel it and \
                      choose another target",
@@ -104,7 +104,7 @@ impl Run<'_> {
         let (job, restore) = self.record(&plan).await?;
         self.progress.send_modify(|progress| progress.job = Some(job.id));
         if let Err(error) = self.take_target(&job).await {
-            if error.kind() == ErrorKind::InvalidArgument {
+            if matches!(error.kind(), ErrorKind::InvalidArgument | ErrorKind::AlreadyExists { .. }) {
                 // Somebody else was faster, so this job has no future; the target is theirs.
                 self.manager.fail_job(job.id, &super::short(error.chain())).await?;
                 self.sweep(options::restore_of(&job), false).await;

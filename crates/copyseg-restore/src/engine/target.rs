@@ -6,6 +6,7 @@ use super::Run;
 use crate::layout;
 use crate::options;
 use crate::owner::Owner;
+use crate::storage::Storage;
 use crate::verdict::Verdict;
 
 impl Run<'_> {
@@ -44,7 +45,7 @@ impl Run<'_> {
 
     /// Refuses a target that is not this restore's to take.
     pub(super) async fn check_may_take(&self, owner: Option<&Owner>) -> Result<()> {
-        let Some(owner) = owner else { return self.check_vacant().await };
+        let Some(owner) = owner else { return check_vacant(&*self.target).await };
         if let Some(Verdict::Completed(_)) = Verdict::read(&*self.target).await? {
             return Err(self.refused(owner, "was completed, and is never replaced"));
         }
@@ -70,7 +71,7 @@ impl Run<'_> {
 
     pub(super) fn refused(&self, owner: &Owner, why: &str) -> Error {
         let message = format!("{} belongs to {owner}; that restore {why}", self.request.target);
-        Error::new(ErrorKind::InvalidArgument, message)
+        Error::new(ErrorKind::AlreadyExists { identical: false }, message)
     }
 
     /// Whether the owner is an earlier try of this same restore, and certainly over.
@@ -98,26 +99,6 @@ impl Run<'_> {
         }
     }
 
-    /// Refuses a target without owner in which something stands that the restore would mix up with its own.
-    async fn check_vacant(&self) -> Result<()> {
-        let names = self.target.names("").await?;
-        let segment = names.into_iter().filter(|name| layout::segment_of_folder(name).is_some()).min();
-        let records = self.target.names(layout::RECORDS).await?.into_iter();
-        let staging = layout::STAGING.rsplit('/').next();
-        let record = records.filter(|name| Some(name.as_str()) != staging).min();
-        match segment.or(record.map(|name| format!("{}/{name}", layout::RECORDS))) {
-            None => Ok(()),
-            Some(name) => Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!(
-                    "`{}` is there already and belongs to no restore: choose another target or remove it; \
-                     nothing was written",
-                    self.target.describe(&name)
-                ),
-            )),
-        }
-    }
-
     fn owner(&self, job: &Job, restore: &str) -> Result<Owner> {
         let snapshot = self.manager.snapshot()?;
         let targets = snapshot.segments_of_job(job.id).map(|pair| pair.target.0);
@@ -125,5 +106,25 @@ impl Run<'_> {
             targets.fold((i64::MAX, i64::MIN), |(first, last), id| (first.min(id), last.max(id)));
         let source = self.request.source.as_str();
         Ok(Owner::new(restore, job.id, self.catalog_url, source, first..last.saturating_add(1)))
+    }
+}
+
+/// Refuses a target without owner in which something stands that the restore would mix up with its own.
+pub(super) async fn check_vacant(target: &dyn Storage) -> Result<()> {
+    let names = target.names("").await?;
+    let segment = names.into_iter().filter(|name| layout::segment_of_folder(name).is_some()).min();
+    let records = target.names(layout::RECORDS).await?.into_iter();
+    let staging = layout::STAGING.rsplit('/').next();
+    let record = records.filter(|name| Some(name.as_str()) != staging).min();
+    match segment.or(record.map(|name| format!("{}/{name}", layout::RECORDS))) {
+        None => Ok(()),
+        Some(name) => Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!(
+                "`{}` is there already and belongs to no restore: choose another target or remove it; \
+                 nothing was written",
+                target.describe(&name)
+            ),
+        )),
     }
 }

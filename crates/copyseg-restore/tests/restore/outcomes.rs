@@ -146,25 +146,29 @@ async fn a_marker_that_comes_before_the_manifest_fails_a_publishing_job() {
 
 #[tokio::test]
 async fn a_crash_between_the_manifest_and_the_record_is_completed_by_the_next_run() {
-    let mut fixture = Fixture::new().await;
-    let target = fixture.target();
-    let request = fixture.request();
-    let published = async {
-        while !target.join("_copyseg/outcome").exists() {
-            tokio::task::yield_now().await;
-        }
-    };
+    let (mut fixture, source, target) = (Fixture::empty().await, source().await, TestStore::new());
+    let request = quick(RestoreRequest {
+        source: source.location("nightly"),
+        target: target.location("restored"),
+        options: RestoreOptions::default(),
+    });
+    target.hook(|call| {
+        let is_manifest = call.operation == "put" && call.path.ends_with("_copyseg/outcome");
+        async move { if is_manifest { Fate::DieAfter } else { Fate::Proceed } }.boxed()
+    });
     tokio::select! {
-        biased;
-        () = published => {}
-        _ = fixture.restore_request(&request) => panic!("the manifest was not seen first"),
+        outcome = fixture.restore_request(&request) => panic!("{outcome:?}"),
+        () = target.died.notified() => {}
     }
+    target.unhook();
     fixture.restart().await;
     assert_eq!(fixture.jobs()[0].state, JobState::Publishing);
-    let outcome = fixture.restore().await.unwrap();
-    assert!(completed(&outcome));
-    assert_eq!(fixture.jobs()[0].state, JobState::Completed);
-    fixture.assert_restored().await;
+    assert!(Manifest::read(&request.target).await.unwrap().is_some());
+    assert!(completed(&fixture.restore_request(&request).await.unwrap()));
+    assert!(agreed(&fixture, &request, &target, 0).await);
+    let records: Vec<_> =
+        target.names("restored").await.into_iter().filter(|name| name.contains("_copyseg")).collect();
+    assert_eq!(records, ["restored/_copyseg/outcome", "restored/_copyseg/owner"]);
 }
 
 #[tokio::test]

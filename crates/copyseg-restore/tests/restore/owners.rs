@@ -32,7 +32,7 @@ fn other_source(fixture: &Fixture) -> RestoreRequest {
 }
 
 fn assert_names_the_first(error: &copyseg_core::Error, fixture: &Fixture, job: copyseg_core::JobId) {
-    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists { identical: false }, "{error}");
     for named in
         [format!("job {job} "), CATALOG.to_owned(), fixture.request().source.to_string(), "host".into()]
     {
@@ -62,7 +62,7 @@ async fn a_second_restore_of_another_source_is_refused_naming_the_first() {
     let job = fixture.jobs()[0].id;
     let request = other_source(&fixture);
     let error = fixture.restore_request(&request).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists { identical: false });
     assert!(error.to_string().contains(&format!("job {job} ")), "{error}");
 
     fixture.manager.cancel_job(job, "enough").await.unwrap();
@@ -84,7 +84,7 @@ async fn an_unfinished_target_can_be_taken_over_and_the_first_yields() {
     assert_eq!(fixture.target_files().len(), 3, "one file and two records");
 
     let error = fixture.restore().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists { identical: false });
     assert!(error.to_string().contains(OTHER_CATALOG), "{error}");
     assert_eq!(fixture.manifest().await.unwrap(), manifest);
 }
@@ -98,7 +98,7 @@ async fn a_completed_restore_is_never_taken_over() {
     request.options.take_over = true;
     for catalog in [CATALOG, OTHER_CATALOG] {
         let error = run(&other_manager().await, catalog, &request).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists { identical: false });
         assert!(error.to_string().contains("completed"), "{error}");
     }
     assert_eq!(fixture.target_files(), before);
@@ -174,7 +174,7 @@ async fn a_lost_catalog_on_this_host_begins_anew_and_on_another_is_asked_about()
     };
     std::fs::write(&owner, elsewhere.to_string()).unwrap();
     let error = run(&other_manager().await, CATALOG, &fixture.request()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists { identical: false });
     assert!(error.to_string().contains("elsewhere"), "{error}");
 
     std::fs::write(&owner, &here).unwrap();

@@ -19,6 +19,7 @@ use object_store::{
     ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub(crate) enum Fate {
     LoseAnswer,
     /// The credentials do not allow it.
     Deny,
+    /// It has its effect, and whoever called it dies before learning that.
+    DieAfter,
 }
 
 /// A call: its number from 0, its operation and its object.
@@ -48,6 +51,8 @@ pub(crate) struct TestStore {
     calls: AtomicUsize,
     pub(crate) uploads: AtomicUsize,
     pub(crate) largest_part: AtomicUsize,
+    /// Told when a call died.
+    pub(crate) died: Notify,
     hook: Mutex<Arc<Hook>>,
 }
 
@@ -60,6 +65,7 @@ impl TestStore {
             calls: AtomicUsize::new(0),
             uploads: AtomicUsize::new(0),
             largest_part: AtomicUsize::new(0),
+            died: Notify::new(),
             hook: Mutex::new(Arc::new(|_| async { Fate::Proceed }.boxed())),
         })
     }
@@ -68,6 +74,11 @@ impl TestStore {
     pub(crate) fn hook(&self, hook: impl Fn(Call) -> BoxFuture<'static, Fate> + Send + Sync + 'static) {
         self.calls.store(0, Ordering::SeqCst);
         *self.hook.lock() = Arc::new(hook);
+    }
+
+    /// How many calls there were since the hook was set.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
     }
 
     /// Lets every call proceed.
@@ -110,6 +121,11 @@ impl TestStore {
             Fate::Fail => Err(broken()),
             Fate::Deny => Err(Error::PermissionDenied { path: path.to_string(), source: "denied".into() }),
             Fate::LoseAnswer => work.await.and_then(|_| Err(broken())),
+            Fate::DieAfter => {
+                let _ = work.await;
+                self.died.notify_one();
+                std::future::pending().await
+            }
         }
     }
 }
@@ -145,7 +161,7 @@ impl ObjectStore for TestStore {
             async move {
                 let path = path?;
                 match hook(Call { number, operation: "delete", path: path.to_string() }).await {
-                    Fate::Proceed | Fate::LoseAnswer => Ok(path),
+                    Fate::Proceed | Fate::LoseAnswer | Fate::DieAfter => Ok(path),
                     _ => Err(Error::Generic { store: "test", source: "the connection was reset".into() }),
                 }
             }
@@ -158,7 +174,7 @@ impl ObjectStore for TestStore {
         let (listed, path) = (self.inner.list(prefix), prefix.map(Path::to_string).unwrap_or_default());
         let listed = async move {
             match hook(Call { number, operation: "list", path }).await {
-                Fate::Proceed => Ok(listed),
+                Fate::Proceed | Fate::DieAfter => Ok(listed),
                 _ => Err(Error::Generic { store: "test", source: "the connection was reset".into() }),
             }
         };

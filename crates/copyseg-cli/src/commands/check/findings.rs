@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use copyseg::{
-    Catalog, CollectionId, DecodedRecord, Job, JobFilter, JobId, JobState, RecordCounts, RecordKey,
-    RecordKind, Result, Revision, Snapshot, Task, TaskFilter, TaskState, decode_record,
+    Catalog, CollectionId, DecodedRecord, Error, ErrorKind, Job, JobFilter, JobId, JobState, RecordCounts,
+    RecordKey, RecordKind, Result, Revision, Snapshot, Task, TaskFilter, TaskState, decode_record,
 };
 use futures::TryStreamExt;
 use serde::Serialize;
@@ -18,6 +18,8 @@ pub(super) struct Findings {
     pub(super) revision: Revision,
     /// Tasks of no job. The manager removes them when it next opens the catalog, so they are no problem.
     pub(super) orphans: usize,
+    /// Why the storage below the records was not verified, if it was not.
+    pub(super) storage_unverified: Option<String>,
     pub(super) problems: Vec<Finding>,
 }
 
@@ -30,6 +32,31 @@ pub(super) struct Finding {
 }
 
 impl Findings {
+    /// A catalog of which nothing can be said but why it cannot be read.
+    pub(super) fn unreadable(error: &Error) -> Self {
+        let mut findings = Self::default();
+        findings.add("storage", "catalog", error.chain());
+        findings
+    }
+
+    /// Adds what the backend says of its own files.
+    pub(super) fn add_storage(&mut self, sound: Result<bool>) -> Result<()> {
+        match sound {
+            Ok(true) => {}
+            Ok(false) => {
+                self.add("storage", "catalog", "it was damaged and has been repaired; check it again")
+            }
+            // Whatever is damaged has been found already.
+            Err(error) if error.kind() == ErrorKind::Corrupt && !self.problems.is_empty() => {}
+            Err(error) if error.kind() == ErrorKind::Corrupt => self.add("storage", "catalog", error.chain()),
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                self.storage_unverified = Some(error.chain())
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     fn add(&mut self, problem: &'static str, record: impl ToString, detail: impl ToString) {
         self.problems.push(Finding { problem, record: record.to_string(), detail: detail.to_string() });
     }

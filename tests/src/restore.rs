@@ -1,0 +1,174 @@
+//! Restores of a generated snapshot in a scratch directory, and what must hold when they are complete.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::{Command, Generated, Running, Scratch, files_below, write_snapshot};
+
+/// The file in a target that decides how its restore ended: the manifest, or the mark of an aborted restore.
+pub const OUTCOME: &str = "_copyseg/outcome";
+
+/// A scratch directory with a generated `snapshot`, to be restored into `restored`.
+#[derive(Debug)]
+pub struct Stage {
+    /// The directory.
+    pub scratch: Scratch,
+    /// What is in the snapshot.
+    pub snapshot: Generated,
+}
+
+impl Stage {
+    /// A snapshot of `segments` segments with `bytes` bytes each.
+    pub fn new(segments: usize, bytes: usize, seed: u64) -> Self {
+        let scratch = Scratch::new();
+        let snapshot = write_snapshot(&scratch.join("snapshot"), segments, bytes, seed);
+        Self { scratch, snapshot }
+    }
+
+    /// A snapshot that is restored in a moment.
+    pub fn small() -> Self {
+        Self::new(20, 2_000, 1)
+    }
+
+    /// A snapshot that takes long enough to be restored to be interrupted.
+    pub fn large() -> Self {
+        Self::new(400, 50_000, 2)
+    }
+
+    /// The path of `name` in the directory.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.scratch.join(name)
+    }
+
+    /// The command with these arguments, written as in a shell without quotes, in the directory.
+    pub fn command(&self, line: &str) -> Command {
+        Command::new(self.scratch.path(), line.split_whitespace())
+    }
+
+    /// The restore of the snapshot.
+    pub fn restore(&self) -> Command {
+        self.command("restore snapshot restored --output json")
+    }
+
+    /// A restore that is under way and has copied some segments, but not all.
+    ///
+    /// # Panics
+    /// If it ends before.
+    pub fn under_way(&self) -> Running {
+        let mut run = self.restore().start_listening();
+        self.wait_for_segments(&mut run, 10);
+        run
+    }
+
+    /// Waits until so many segment folders are in the target, or the run has ended.
+    pub fn wait_for_segments(&self, run: &mut Running, count: usize) {
+        while self.segment_folders() < count && !run.has_ended() {
+            sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// A restore that was killed when it had copied some segments, but not all.
+    ///
+    /// # Panics
+    /// If it ended before.
+    pub fn interrupted(&self) {
+        assert!(self.under_way().kill(), "the restore was still under way");
+    }
+
+    /// The one job of the default catalog.
+    ///
+    /// # Panics
+    /// If there is another number of jobs.
+    pub fn job(&self) -> Value {
+        let list = self.command("job list --catalog restored --output json").run().exits(0).json();
+        assert_eq!(list["items"].as_array().map(Vec::len), Some(1), "{list}");
+        list["items"][0].clone()
+    }
+
+    /// Removes the target and its catalog.
+    ///
+    /// # Panics
+    /// If they are not there.
+    pub fn clear(&self) {
+        fs::remove_dir_all(self.join("restored")).expect("there is a target");
+        fs::remove_file(self.join("restored.copyseg.redb")).expect("there is a catalog");
+    }
+
+    /// Checks that the restore is complete and its catalog sound.
+    ///
+    /// # Panics
+    /// If not.
+    pub fn assert_completed(&self) {
+        self.assert_restored();
+        self.command("check --catalog restored").run().exits(0);
+        assert_eq!(self.job()["state"], "completed");
+    }
+
+    /// Checks that every segment of the snapshot is in the target exactly once, byte by byte, in files of its own, and
+    /// that nothing else is there.
+    ///
+    /// # Panics
+    /// If not.
+    pub fn assert_restored(&self) {
+        let (source, target) = (self.join("snapshot"), self.join("restored"));
+        let pairs = manifest(&target);
+        let named: HashMap<i64, i64> = pairs.iter().copied().collect();
+        let targets: HashSet<i64> = named.values().copied().collect();
+        let segments = &self.snapshot.segments;
+        assert_eq!(pairs.len(), segments.len(), "none is doubled in the manifest");
+        assert_eq!(targets.len(), segments.len(), "each has a target of its own");
+        assert!(
+            segments.iter().all(|segment| named.contains_key(segment)),
+            "none is missing in the manifest"
+        );
+
+        let mut expected: HashSet<_> =
+            ["owner", "outcome"].map(|name| Path::new("_copyseg").join(name)).into();
+        for (from, to) in &pairs {
+            let folder = source.join(from.to_string());
+            for file in files_below(&folder) {
+                let copy = Path::new(&to.to_string()).join(&file);
+                assert_copied(&folder.join(&file), &target.join(&copy));
+                expected.insert(copy);
+            }
+        }
+        let found: HashSet<_> = files_below(&target).into_iter().collect();
+        let left: Vec<_> = found.symmetric_difference(&expected).collect();
+        assert!(left.is_empty(), "left over or missing: {left:?}");
+    }
+
+    fn segment_folders(&self) -> usize {
+        let Ok(entries) = fs::read_dir(self.join("restored")) else { return 0 };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter(|name| name.parse::<i64>().is_ok()).count()
+    }
+}
+
+/// The pairs of source and target segment that the manifest names.
+fn manifest(target: &Path) -> Vec<(i64, i64)> {
+    let content = fs::read(target.join(OUTCOME)).expect("there is a manifest");
+    let manifest: Value = serde_json::from_slice(&content).expect("the manifest is JSON");
+    let id = |value: &Value| value.as_str().and_then(|id| id.parse().ok()).expect("an id is a string");
+    let segments = manifest["segments"].as_array().expect("the manifest lists segments");
+    segments.iter().map(|segment| (id(&segment["source"]), id(&segment["target"]))).collect()
+}
+
+fn assert_copied(original: &Path, copy: &Path) {
+    let read = |path: &Path| fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert!(read(original) == read(copy), "{} differs from {}", copy.display(), original.display());
+    let metadata = |path| fs::metadata(path).expect("it was just read");
+    let (original, copied) = (metadata(original), metadata(copy));
+    assert_ne!(
+        (original.dev(), original.ino()),
+        (copied.dev(), copied.ino()),
+        "{} is a link",
+        copy.display()
+    );
+    assert_eq!(copied.nlink(), 1, "{} is a link", copy.display());
+}

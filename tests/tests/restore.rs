@@ -1,0 +1,204 @@
+//! `copyseg restore`: what running it again means, and what it refuses.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use copyseg_tests::{OUTCOME, Stage, files_below};
+use rstest::rstest;
+
+#[test]
+fn a_restore_says_what_it_did() {
+    let stage = Stage::small();
+    let run = stage.command("restore snapshot restored").run().exits(0);
+    assert!(run.stdout.starts_with("restored 20 segments"), "{run:?}");
+    assert_eq!(run.stdout.lines().count(), 1);
+    assert_eq!(run.stderr, "", "where there is no terminal there is no bar");
+    stage.assert_completed();
+}
+
+#[rstest]
+#[case::the_same("snapshot", "restored")]
+#[case::other_spelling("./snapshot/", "./x/../restored/")]
+fn a_completed_restore_says_so_and_changes_nothing(#[case] source: &str, #[case] target: &str) {
+    let stage = Stage::small();
+    stage.restore().run().exits(0);
+    let again = stage.command(&format!("restore {source} {target}")).run().exits(0);
+    assert!(again.stdout.starts_with("already restored: 20 segments"), "{again:?}");
+    stage.assert_completed();
+}
+
+#[test]
+fn the_same_restore_by_urls_says_that_it_is_complete() {
+    let stage = Stage::small();
+    stage.restore().run().exits(0);
+    let [source, target] =
+        ["snapshot", "restored"].map(|name| format!("file://{}", stage.join(name).display()));
+    let again = stage.command(&format!("restore {source} {target} -o json")).run().exits(0).json();
+    assert_eq!(again["already"], true);
+}
+
+#[rstest]
+#[case::by_path("--catalog restored.copyseg.redb")]
+#[case::by_target("--catalog restored")]
+#[case::by_url("--catalog redb:restored.copyseg.redb")]
+#[case::by_another_url("--catalog redb:./x/../restored.copyseg.redb")]
+fn the_same_catalog_named_otherwise_is_the_same(#[case] option: &str) {
+    let stage = Stage::small();
+    stage.restore().run().exits(0);
+    let again = stage.restore().args(option.split(' ')).run().exits(0).json();
+    assert_eq!(again["already"], true);
+}
+
+#[test]
+fn a_restore_whose_record_was_collected_still_says_that_it_is_complete() {
+    let stage = Stage::small();
+    stage.restore().run().exits(0);
+    let removed = stage.command("gc --catalog restored --retention 0s -o json").run().exits(0).json();
+    assert_eq!(removed["items"].as_array().unwrap().len(), 1);
+    let again = stage.restore().run().exits(0).json();
+    assert_eq!(again["already"], true);
+    stage.assert_restored();
+}
+
+#[test]
+fn a_killed_restore_goes_on_with_its_plan() {
+    let stage = Stage::large();
+    stage.interrupted();
+    let before = stage.job();
+    let refused = stage.restore().args(["--segments-per-task", "3"]).run().exits(2);
+    assert!(refused.error()["message"].as_str().unwrap().contains("segments_per_task is 10"), "{refused:?}");
+    let restored = stage.restore().args(["--objects-in-flight", "2"]).run().exits(0).json();
+    assert_eq!(restored["job"], before["id"]);
+    assert_eq!(restored["already"], false);
+    stage.assert_completed();
+}
+
+#[test]
+fn a_source_file_that_changed_fails_the_restore_by_name_and_a_new_one_starts_over() {
+    let stage = Stage::large();
+    stage.interrupted();
+    let changed = stage.join("snapshot").join(stage.snapshot.segments[399].to_string()).join("vectors.npy");
+    fs::write(&changed, "other").unwrap();
+
+    let failed = stage.restore().run().exits(7);
+    let error = failed.error();
+    assert_eq!(error["code"], "job_failed");
+    assert!(error["message"].as_str().unwrap().contains("vectors.npy"), "{error}");
+    assert_eq!(stage.job()["state"], "failed");
+    let outcome = fs::read_to_string(stage.join("restored").join(OUTCOME)).unwrap();
+    assert!(outcome.contains("aborted") && !outcome.contains("segments"), "{outcome}");
+
+    let restored = stage.restore().run().exits(0).json();
+    assert_eq!(restored["already"], false);
+    stage.assert_restored();
+}
+
+#[test]
+fn two_restores_into_one_target_from_two_catalogs_end_with_one_of_them() {
+    let stage = Stage::large();
+    let first = stage.restore().start_listening();
+    let second = stage.restore().args(["--catalog", "other.redb"]).start_listening();
+    let (first, second) = (first.finish(), second.finish());
+    let (winner, loser) = if first.code == 0 { (first, second) } else { (second, first) };
+    winner.exits(0);
+    let loser = loser.exits(4);
+    assert!(loser.error()["message"].as_str().unwrap().contains("belongs to job"), "{loser:?}");
+    stage.assert_restored();
+}
+
+#[test]
+fn a_target_of_another_restore_is_refused_naming_it_until_it_is_taken_over() {
+    let stage = Stage::large();
+    stage.interrupted();
+    let other = || stage.restore().args(["--catalog", "other.redb"]);
+    let refused = other().run().exits(4);
+    let message = refused.error()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains(stage.job()["id"].as_str().unwrap()), "{message}");
+    assert!(message.contains("restored.copyseg.redb"), "{message}");
+
+    let taken = other().args(["--take-over"]).run().exits(0).json();
+    assert_eq!(taken["already"], false);
+    stage.assert_restored();
+    stage.restore().run().exits(4);
+    stage.assert_restored();
+}
+
+#[test]
+fn a_deadline_that_passed_fails_the_restore() {
+    let stage = Stage::large();
+    let failed = stage.restore().args(["--deadline", "1ms"]).run().exits(7);
+    assert!(failed.error()["message"].as_str().unwrap().contains("deadline"), "{failed:?}");
+    assert_eq!(stage.job()["state"], "failed");
+}
+
+#[test]
+fn every_way_to_verify_restores() {
+    for verify in ["content", "size"] {
+        let stage = Stage::small();
+        stage.restore().args(["--verify", verify]).run().exits(0);
+        assert_eq!(stage.job()["options"]["verify"], verify);
+        stage.assert_completed();
+    }
+}
+
+#[test]
+fn missing_folders_above_the_target_are_created() {
+    let stage = Stage::small();
+    stage.command("restore snapshot a/b/restored").run().exits(0);
+    stage.command("job list --catalog a/b/restored").run().exits(0);
+}
+
+#[rstest]
+#[case::a_word("segments", "segments")]
+#[case::a_leading_zero("007", "007")]
+#[case::a_suffix("x#1", "x#1")]
+fn a_snapshot_entry_that_is_no_segment_is_refused_by_name(#[case] folder: &str, #[case] named: &str) {
+    let stage = Stage::small();
+    fs::create_dir(stage.join("snapshot").join(folder)).unwrap();
+    fs::write(stage.join("snapshot").join(folder).join("file"), "content").unwrap();
+    let refused = stage.restore().run().exits(2);
+    assert!(refused.error()["message"].as_str().unwrap().contains(named), "{refused:?}");
+    assert!(files_below(&stage.join("restored")).is_empty(), "nothing was written");
+}
+
+#[test]
+fn an_empty_segment_folder_is_refused_by_name() {
+    let stage = Stage::small();
+    fs::create_dir(stage.join("snapshot/77")).unwrap();
+    let refused = stage.restore().run().exits(2);
+    assert!(refused.error()["message"].as_str().unwrap().contains("77"), "{refused:?}");
+}
+
+#[rstest]
+#[case::missing("nowhere", "restored", 2, "nowhere")]
+#[case::a_file("snapshot/file", "restored", 2, "file")]
+#[case::inside("snapshot", "snapshot/restored", 2, "inside")]
+#[case::unknown_scheme("ftp://host/a", "restored", 2, "ftp")]
+#[case::no_backend("s3://bucket/a", "restored", 1, "s3")]
+#[case::empty("", "restored", 2, "empty")]
+fn a_place_that_cannot_be_restored_from_or_to_is_refused(
+    #[case] source: &str,
+    #[case] target: &str,
+    #[case] code: i32,
+    #[case] named: &str,
+) {
+    let stage = Stage::small();
+    let before = files_below(stage.scratch.path());
+    let command = stage.command("restore -o json").args([source, target]);
+    let refused = command.run().exits(code);
+    assert!(refused.error()["message"].as_str().unwrap().contains(named), "{refused:?}");
+    assert_eq!(files_below(stage.scratch.path()), before, "nothing was written");
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_named() {
+    let stage = Stage::small();
+    let locked = stage.join("locked");
+    fs::create_dir(&locked).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o555)).unwrap();
+    // Permissions do not bind root, but nobody creates files in /proc.
+    let is_root = fs::write(locked.join("probe"), "").is_ok();
+    let (target, code) = if is_root { ("/proc/restored", 3) } else { ("locked/restored", 5) };
+    let refused = stage.command("restore -o json snapshot").args([target]).run().exits(code);
+    assert!(refused.error()["message"].as_str().unwrap().contains(target), "{refused:?}");
+}
