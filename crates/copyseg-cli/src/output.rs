@@ -1,6 +1,6 @@
 //! What goes to stdout: tables for people, JSON for programs.
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, ErrorKind, Write};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -119,11 +119,7 @@ pub(crate) fn columns(header: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>
 pub(crate) fn log_to_stderr() {
     let filter =
         EnvFilter::builder().with_env_var("COPYSEG_LOG").with_default_directive(LevelFilter::WARN.into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter.from_env_lossy())
-        .with_ansi(io::stderr().is_terminal() && !no_color())
-        .with_writer(io::stderr)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter.from_env_lossy()).with_writer(io::stderr).init();
 }
 
 /// A job's state, in its colour.

@@ -1,0 +1,64 @@
+//! SIGINT and SIGTERM stop a restore in order, and the same command goes on.
+
+use std::time::{Duration, Instant};
+
+use copyseg_tests::Stage;
+use rstest::rstest;
+use rustix::process::Signal;
+
+#[rstest]
+#[case::from_the_keyboard(Signal::INT, 130, "SIGINT")]
+#[case::from_a_service_manager(Signal::TERM, 143, "SIGTERM")]
+fn a_restore_stopped_by_a_signal_says_how_to_go_on_and_does(
+    #[case] signal: Signal,
+    #[case] code: i32,
+    #[case] name: &str,
+) {
+    let stage = Stage::large();
+    let run = stage.command("restore snapshot restored");
+    let mut run = run.start_listening();
+    stage.wait_for_segments(&mut run, 10);
+    let sent = Instant::now();
+    run.signal(signal);
+    let stopped = run.finish().exits(code);
+    assert!(
+        sent.elapsed() < Duration::from_secs(20),
+        "it was {:?}, five seconds and some slack",
+        sent.elapsed()
+    );
+    assert_eq!(stopped.stdout, "");
+    assert!(stopped.stderr.contains(&format!("stopped by {name}")), "{stopped:?}");
+    assert!(stopped.stderr.contains("run the same command again"), "{stopped:?}");
+
+    let job = stage.job();
+    assert_eq!(job["state"], "executing");
+    assert_eq!(job["progress"]["tasks"]["in_progress"], 0, "it gave its tasks back");
+    let restored = stage.restore().run().exits(0).json();
+    assert_eq!(restored["job"], job["id"]);
+    stage.assert_completed();
+}
+
+#[test]
+fn a_second_signal_ends_the_process_at_once() {
+    let stage = Stage::large();
+    let run = stage.under_way();
+    // Both wait for it while it stands still.
+    run.signal(Signal::STOP);
+    run.signal(Signal::INT);
+    run.signal(Signal::TERM);
+    run.signal(Signal::CONT);
+    let ended = run.finish();
+    assert!(matches!(ended.code, 130 | 143), "{ended:?}");
+    stage.restore().run().exits(0);
+    stage.assert_completed();
+}
+
+#[test]
+fn a_stopped_restore_is_an_error_object_in_json() {
+    let stage = Stage::large();
+    let run = stage.under_way();
+    run.signal(Signal::INT);
+    let error = run.finish().exits(130).error();
+    assert_eq!(error["code"], "stopped");
+    assert_eq!(error["exit_code"], 130);
+}
