@@ -27,7 +27,6 @@ use tokio_util::sync::CancellationToken;
 use self::dispatch::Halt;
 use self::prepare::Prepared;
 use crate::copy::CopyWorker;
-use crate::failure::Failure;
 use crate::layout;
 use crate::options;
 use crate::owner::Owner;
@@ -198,17 +197,20 @@ impl Run<'_> {
         let Some(restore) = restore else { return };
         let sweep = async {
             self.target.sweep(&layout::staging(restore)).await?;
-            if ended { self.target.remove(layout::PLAN).await } else { Ok(()) }
+            if ended && self.lost_target(restore).await?.is_none() {
+                self.target.remove(layout::PLAN).await?;
+            }
+            Ok(())
         };
         let sweep = async { if ended { sweep.await } else { within_grace(sweep).await } };
-        if let Err(failure) = sweep.await {
-            tracing::warn!(restore, error = failure.error.chain(), "staging files could not be removed");
+        if let Err(error) = sweep.await {
+            tracing::warn!(restore, error = error.chain(), "staging files could not be removed");
         }
     }
 }
 
-async fn within_grace(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let late = |_| Err(Failure::transient("it took too long; the next run does it"));
+async fn within_grace(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let late = |_| Err(Error::new(ErrorKind::Unavailable, "it took too long; the next run does it"));
     tokio::time::timeout(STOP_GRACE, work).await.unwrap_or_else(late)
 }
 

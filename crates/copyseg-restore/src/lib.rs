@@ -1,7 +1,39 @@
 //! The restore engine: plans a snapshot into a job, copies its segments, and publishes them all at once.
 //!
-//! A caller makes a [`RestoreRequest`] and watches a channel of [`RestoreProgress`] until it has an
-//! [`Outcome`]. A [`CancellationToken`] asks a run to stop; the same request then goes on where it stopped.
+//! A caller makes a [`RestoreRequest`] and watches a channel of [`RestoreProgress`] until [`restore`] has an
+//! [`Outcome`]. A [`CancellationToken`] asks a run to stop; the same request then goes on where it stopped, as
+//! it does after a crash at any point.
+//!
+//! # The snapshot
+//! A directory, or a prefix of a remote store, with one folder per segment, named by its id as it would be
+//! printed (`7`, neither `007` nor `+7`). A folder holds at least one file and may hold folders. Nothing else is
+//! taken for a snapshot: a loose file, an empty folder, a symbolic link and anything that is not a regular file
+//! is refused by name, before a byte is written. Links on the way to the snapshot are followed.
+//!
+//! # The target
+//! ```text
+//! restored/1/vectors.npy       a copy of the source segment's file, in a segment with a new id
+//! restored/_copyseg/owner      the restore that owns the target, created before anything is copied
+//! restored/_copyseg/outcome    the manifest; or, of a restore that failed or was cancelled, its marker
+//! ```
+//! Segments count as restored once the [`Manifest`] names them. Other files in the target are left alone.
+//!
+//! # What can go wrong
+//! A worker's [`Failure`] is [transient](FailureKind::Transient) and retried with backoff, a bounded number of
+//! times; or [blocked](FailureKind::Blocked), such as a full disk or a missing permission, which ends the run
+//! with an error that says what to do and keeps the job, so that nothing is lost; or
+//! [permanent](FailureKind::Permanent), such as a source file that changed since the plan, which fails the job.
+//!
+//! # Local files
+//! Bytes are copied through a staging file that is synced and renamed, and the folders above it are synced,
+//! before a task counts as completed. They are read and written directly, not through `object_store`, whose local
+//! `copy` makes hard links and whose listing hides names like `x#1`.
+//!
+//! # Remote stores
+//! `s3://`, `gs://` and `az://` need the features `s3`, `gcs` and `azure`; [`Location::with_store`] takes a store
+//! that the caller opened. A copy inside one store is made by the store. A large object is uploaded in parts that
+//! are noted in the target, so that what a killed process left open is aborted by the next run; only a process
+//! killed between opening an upload and noting it leaves one to the store's lifecycle rules.
 
 mod request;
 mod options;

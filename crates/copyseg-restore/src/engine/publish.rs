@@ -43,29 +43,36 @@ impl Run<'_> {
         if let Some(reason) = self.difference(&job).await? {
             return self.abort(&job, JobState::Failed, &reason).await;
         }
+        let snapshot = self.manager.snapshot()?;
         let restore = options::restore_of(&job).unwrap_or_default();
-        match Owner::read(&*self.target).await? {
-            Some(owner) if owner.restore == restore => {}
-            owner => {
-                let reason = match &owner {
-                    Some(owner) => self.refused(owner, "took it over").chain(),
-                    None => format!("{} is gone: somebody else cleared the target", layout::OWNER),
-                };
-                let job = self.manager.fail_job(job.id, &reason).await?;
-                return Ok(self.ended(&job));
+        let manifest = Verdict::completed(restore, &job, snapshot.segments_of_job(job.id));
+        loop {
+            if let Some(reason) = self.lost_target(restore).await? {
+                return self.write_end(&job, JobState::Failed, &reason).await;
+            }
+            match self.decide(manifest.clone()).await? {
+                // Left by an earlier owner that did not know yet that it was one.
+                verdict @ Verdict::Aborted(_) if verdict.restore() != restore => {
+                    self.target.remove(layout::OUTCOME).await?;
+                }
+                verdict => return self.conclude(&job, verdict).await,
             }
         }
-        let snapshot = self.manager.snapshot()?;
-        let manifest = Verdict::completed(restore, &job, snapshot.segments_of_job(job.id));
-        let verdict = self.decide(manifest).await?;
-        self.conclude(&job, verdict).await
     }
 
     /// Ends the job in `state`, unless its manifest was first.
     pub(super) async fn abort(&self, job: &Job, state: JobState, reason: &str) -> Result<Outcome> {
         let restore = options::restore_of(job).unwrap_or_default();
-        match self.decide(Verdict::aborted(restore, job.id, state, reason)).await {
-            Ok(verdict) => self.conclude(job, verdict).await,
+        let verdict = async {
+            match self.lost_target(restore).await? {
+                // The key belongs to somebody else's restore now.
+                Some(_) => Ok(None),
+                None => self.decide(Verdict::aborted(restore, job.id, state, reason)).await.map(Some),
+            }
+        };
+        match verdict.await {
+            Ok(Some(verdict)) => self.conclude(job, verdict).await,
+            Ok(None) => self.write_end(job, state, reason).await,
             Err(error) => {
                 let now = self.current(job)?;
                 if now.state == JobState::Publishing {
@@ -153,6 +160,17 @@ impl Run<'_> {
             JobState::Cancelled => Outcome::Cancelled { job: id, reason },
             _ => Outcome::Failed { job: id, reason },
         }
+    }
+
+    /// Why the target is no longer this restore's, if it is not.
+    pub(super) async fn lost_target(&self, restore: &str) -> Result<Option<String>> {
+        Ok(match persist(&self.request.options, || Owner::read(&*self.target)).await? {
+            Some(owner) if owner.restore == restore => None,
+            Some(owner) => Some(self.refused(&owner, "took it over").chain()),
+            None => {
+                Some(format!("{} is gone: somebody cleared the target", self.target.describe(layout::OWNER)))
+            }
+        })
     }
 
     async fn decide(&self, verdict: Verdict) -> Result<Verdict> {

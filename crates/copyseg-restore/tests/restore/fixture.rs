@@ -89,8 +89,7 @@ impl Fixture {
         before: impl Fn(&Assignment) -> BoxFuture<'static, Result<(), Failure>> + Send + Sync + 'static,
     ) -> BoxFuture<'static, Result<Outcome>> {
         let (manager, request, stop) = (self.manager.clone(), request.clone(), stop.clone());
-        let inner = CopyWorker::new(&request.source, &request.target);
-        let worker = Arc::new(Hooked { inner, before: Box::new(before) });
+        let worker = hooked(&request, before);
         Box::pin(async move {
             let progress = watch::Sender::new(RestoreProgress::default());
             restore_with(&manager, CATALOG, &request, worker, &progress, &stop).await
@@ -143,6 +142,15 @@ impl Fixture {
         assert_eq!(self.target_files().len(), named + records.len(), "nothing was copied twice");
         assert!(!self.target().join("_copyseg/staging").exists());
     }
+}
+
+/// The built-in worker, with a hook that runs before it copies a task.
+pub(crate) fn hooked(
+    request: &RestoreRequest,
+    before: impl Fn(&Assignment) -> BoxFuture<'static, Result<(), Failure>> + Send + Sync + 'static,
+) -> Arc<dyn Worker> {
+    let inner = CopyWorker::new(&request.source, &request.target);
+    Arc::new(Hooked { inner, before: Box::new(before) })
 }
 
 struct Hooked {

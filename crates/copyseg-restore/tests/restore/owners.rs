@@ -104,7 +104,7 @@ async fn a_completed_restore_is_never_taken_over() {
     assert_eq!(fixture.target_files(), before);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn the_same_target_from_two_catalogs_at_once_is_restored_by_one() {
     for round in 0..20 {
         let fixture = Fixture::new().await;
@@ -180,4 +180,72 @@ async fn a_lost_catalog_on_this_host_begins_anew_and_on_another_is_asked_about()
     std::fs::write(&owner, &here).unwrap();
     assert!(completed(&run(&other_manager().await, CATALOG, &fixture.request()).await.unwrap()));
     fixture.assert_restored().await;
+}
+
+#[tokio::test]
+async fn a_first_restore_that_still_runs_yields_to_the_one_that_took_over() {
+    let first = Fixture::new().await;
+    let (taken, ended) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let wait = taken.clone();
+    let running = first.restore_hooked(&first.request(), &CancellationToken::new(), move |_| {
+        let wait = wait.clone();
+        async move {
+            wait.notified().await;
+            Err(copyseg_restore::Failure::permanent("something else went wrong"))
+        }
+        .boxed()
+    });
+    let other = other_manager().await;
+    let mut request = other_source(&first);
+    request.options.take_over = true;
+    let (taken, wait) = (taken.clone(), ended.clone());
+    let worker = crate::fixture::hooked(&request, move |_| {
+        let (taken, wait) = (taken.clone(), wait.clone());
+        async move {
+            taken.notify_one();
+            wait.notified().await;
+            Ok(())
+        }
+        .boxed()
+    });
+    let second = async {
+        while first.jobs().is_empty() || !first.target().join("_copyseg/plan").exists() {
+            tokio::task::yield_now().await;
+        }
+        let progress = tokio::sync::watch::Sender::default();
+        let stop = CancellationToken::new();
+        copyseg_restore::restore_with(&other, OTHER_CATALOG, &request, worker, &progress, &stop).await
+    };
+    let first_run = async {
+        let outcome = running.await;
+        ended.notify_one();
+        outcome
+    };
+    let (first_outcome, second_outcome) = tokio::join!(first_run, second);
+    assert!(matches!(first_outcome.unwrap(), Outcome::Failed { .. }));
+    assert!(completed(&second_outcome.unwrap()));
+    assert_eq!(first.manifest().await.unwrap().source, request.source.to_string());
+}
+
+#[tokio::test]
+async fn a_target_of_a_cancelled_restore_can_be_taken_over_for_another_source() {
+    let fixture = Fixture::new().await;
+    begin(&fixture).await;
+    fixture.manager.cancel_job(fixture.jobs()[0].id, "the wrong snapshot").await.unwrap();
+    let mut request = other_source(&fixture);
+    let error = fixture.restore_request(&request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists { identical: false });
+    request.options.take_over = true;
+    assert!(completed(&fixture.restore_request(&request).await.unwrap()));
+    assert_eq!(fixture.manifest().await.unwrap().source, request.source.to_string());
+}
+
+#[tokio::test]
+async fn a_restore_beyond_the_quota_is_refused_before_anything_is_written() {
+    let fixture = Fixture::new().await;
+    let options = ManagerOptions { active_jobs_max: Some(0), ..ManagerOptions::default() };
+    let manager = MetaManager::open(Arc::new(MemoryCatalog::new()), options).await.unwrap();
+    let error = run(&manager, CATALOG, &fixture.request()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
+    assert!(!fixture.target().exists());
 }
