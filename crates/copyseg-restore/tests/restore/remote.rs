@@ -1,12 +1,14 @@
 //! Remote stores: server-side copies, uploads, and calls that fail or lose their answer.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use copyseg_core::ErrorKind;
-use copyseg_restore::{Manifest, Outcome, RestoreOptions, RestoreRequest};
+use copyseg_restore::{Manifest, Outcome, RestoreOptions, RestoreRequest, Verify};
 use futures::FutureExt;
 use parking_lot::Mutex;
+use rstest::rstest;
 
 use crate::fixture::{Fixture, completed, quick};
 use crate::store::{Call, Fate, TestStore};
@@ -213,4 +215,64 @@ async fn a_store_that_denies_access_ends_the_run_but_not_the_job() {
     source.unhook();
     assert!(completed(&fixture.restore_request(&request).await.unwrap()));
     assert_eq!(fixture.jobs().len(), 1);
+}
+
+#[rstest]
+#[case::content(Verify::Content, 2)]
+#[case::size(Verify::Size, 1)]
+#[tokio::test]
+async fn a_copy_that_was_damaged_on_its_way_is_noticed_and_made_again(
+    #[case] verify: Verify,
+    #[case] attempts: u32,
+) {
+    let (fixture, source, target) = (Fixture::empty().await, snapshot().await, TestStore::new());
+    let mut request = request(source.location("nightly"), target.location("restored"));
+    request.options.verify = Some(verify);
+    let (store, damaged) = (target.clone(), Arc::new(Mutex::new(false)));
+    target.hook(move |call| {
+        let is_check = call.operation == "head" && call.path.ends_with("vectors.npy");
+        let damage = is_check && !std::mem::replace(&mut *damaged.lock(), is_check);
+        let store = store.clone();
+        async move {
+            if damage {
+                store.put_text(&call.path, "2.1").await;
+            }
+            Fate::Proceed
+        }
+        .boxed()
+    });
+    assert!(completed(&fixture.restore_request(&request).await.unwrap()));
+    assert_eq!(fixture.manager.tasks_of_job(fixture.jobs()[0].id).unwrap()[0].attempt, attempts);
+}
+
+#[tokio::test]
+async fn no_more_objects_are_in_flight_than_allowed_and_no_fewer() {
+    let (fixture, source, target) = (Fixture::empty().await, TestStore::new(), TestStore::new());
+    for segment in 0..20 {
+        for file in 0..5 {
+            source.put_text(&format!("nightly/{segment}/{file}"), "content").await;
+        }
+    }
+    for segments_per_task in [1, 20] {
+        let mut request =
+            request(source.location("nightly"), target.location(&format!("restored-{segments_per_task}")));
+        request.options.segments_per_task = Some(segments_per_task);
+        request.options.objects_in_flight = 4;
+        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let seen = most.clone();
+        source.hook(move |call| {
+            let (now, most) = (now.clone(), most.clone());
+            async move {
+                if call.operation == "get" {
+                    most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    now.fetch_sub(1, Ordering::SeqCst);
+                }
+                Fate::Proceed
+            }
+            .boxed()
+        });
+        assert!(completed(&fixture.restore_request(&request).await.unwrap()));
+        assert_eq!(seen.load(Ordering::SeqCst), 4);
+    }
 }

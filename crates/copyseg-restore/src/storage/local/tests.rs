@@ -1,0 +1,66 @@
+//! Files are read in bounded chunks, and appear whole or not at all.
+
+use super::*;
+
+const STAGING: &str = "_copyseg/staging/test";
+
+fn folder() -> (tempfile::TempDir, Local) {
+    let folder = tempfile::tempdir().unwrap();
+    let local = Local::new(folder.path().to_owned());
+    std::fs::create_dir(folder.path().join("_copyseg")).unwrap();
+    (folder, local)
+}
+
+#[tokio::test]
+async fn a_file_is_read_in_chunks_of_bounded_size() {
+    let (folder, local) = folder();
+    fs::File::create(folder.path().join("large")).unwrap().set_len(3 * CHUNK_BYTES + 5).unwrap();
+    let file = local.find("large").await.unwrap().unwrap();
+    let chunks: Vec<Bytes> = local.open(&file).await.unwrap().try_collect().await.unwrap();
+    assert!(chunks.iter().all(|chunk| chunk.len() as u64 <= CHUNK_BYTES));
+    assert_eq!(chunks.iter().map(Bytes::len).sum::<usize>() as u64, 3 * CHUNK_BYTES + 5);
+}
+
+#[tokio::test]
+async fn a_file_that_grows_while_it_is_read_is_noticed() {
+    let (folder, local) = folder();
+    let path = folder.path().join("growing");
+    fs::write(&path, "one").unwrap();
+    let file = local.find("growing").await.unwrap().unwrap();
+    let content = local.open(&file).await.unwrap();
+    fs::write(&path, "one more").unwrap();
+    let failure = content.try_collect::<Vec<_>>().await.unwrap_err();
+    assert!(failure.error.to_string().ends_with("had 3 bytes and now has 8"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_file_is_created_once_and_whole() {
+    let (folder, local) = folder();
+    assert!(local.create("_copyseg/owner", STAGING, "first".into()).await.unwrap());
+    assert!(!local.create("_copyseg/owner", STAGING, "second".into()).await.unwrap());
+    assert_eq!(local.read("_copyseg/owner").await.unwrap().unwrap(), b"first");
+    assert!(!local.replace("_copyseg/owner", STAGING, b"second", "third".into()).await.unwrap());
+    assert!(local.replace("_copyseg/owner", STAGING, b"first", "third".into()).await.unwrap());
+    assert_eq!(local.read("_copyseg/owner").await.unwrap().unwrap(), b"third");
+    assert_eq!(children(&folder.path().join(STAGING)).unwrap().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_create_a_file_one_succeeds() {
+    let (_folder, local) = folder();
+    let creations = (0..32).map(|number| local.create("_copyseg/owner", STAGING, format!("{number}").into()));
+    let created = futures::future::try_join_all(creations).await.unwrap();
+    assert_eq!(created.into_iter().filter(|created| *created).count(), 1);
+}
+
+#[tokio::test]
+async fn a_write_that_fails_leaves_the_old_file_and_no_other() {
+    let (folder, local) = folder();
+    fs::write(folder.path().join("file"), "old").unwrap();
+    let broken = stream::iter([Ok(Bytes::from("new")), Err(Failure::transient("broken"))]).boxed();
+    local.write("file", STAGING, 6, broken).await.unwrap_err();
+    assert_eq!(fs::read(folder.path().join("file")).unwrap(), b"old");
+    assert_eq!(children(&folder.path().join(STAGING)).unwrap().len(), 0);
+    local.sweep(STAGING).await.unwrap();
+    assert!(!folder.path().join("_copyseg/staging").exists());
+}
