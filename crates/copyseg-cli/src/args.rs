@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use copyseg::{CollectionId, JobId, JobState, RecordKey, RecordKind, TaskState};
+use copyseg_restore::RestoreOptions;
 use jiff::{Span, SpanRelativeTo};
 
 use crate::exit::EXIT_CODES;
@@ -22,11 +23,12 @@ Examples:
 
   Look at what was done; the catalog of a local target is the file beside it:
       copyseg job list --catalog restored.copyseg.redb
-      copyseg job get 1 --catalog restored.copyseg.redb -o json
+      copyseg job get ID --catalog restored.copyseg.redb -o json
 
-  Between object stores, the catalog must be named, here through the environment:
+  Keep the records of several restores in one catalog, here named through the environment:
       export COPYSEG_CATALOG=redb:///var/lib/copyseg/catalog.redb
-      copyseg restore s3://backup/snapshots/nightly s3://live/collections/7
+      copyseg restore /backup/nightly /data/collection-7
+      copyseg job list --state executing,failed
 
 Environment:
   COPYSEG_CATALOG  the catalog, where --catalog is not given
@@ -73,32 +75,41 @@ pub(crate) enum Command {
 /// A restore that failed or was cancelled starts over.
 #[derive(Debug, Args)]
 pub(crate) struct Restore {
-    /// The snapshot: a directory or a URL (file://, s3://, gs://, az://) with one folder per segment, each named
-    /// by its segment id.
+    /// The snapshot: a directory, or a URL that this build opens, with one folder per segment, each named by its
+    /// segment id.
     pub(crate) source: String,
 
     /// Where the restored segments go. A local target is created; its catalog defaults to the file
     /// TARGET.copyseg.redb beside it.
     pub(crate) target: String,
 
-    /// How many segments one task copies.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help = format!(
+        "How many segments one task copies, up to {} [default: {}]",
+        RestoreOptions::SEGMENTS_PER_TASK_MAX, RestoreOptions::SEGMENTS_PER_TASK,
+    ))]
     pub(crate) segments_per_task: Option<NonZeroUsize>,
 
-    /// How many objects are copied at the same time.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help = format!(
+        "How many objects are copied at the same time [default: {}]",
+        RestoreOptions::default().objects_in_flight,
+    ))]
     pub(crate) objects_in_flight: Option<NonZeroUsize>,
 
-    /// How each copy is verified: `content` reads it back and compares checksums, `size` compares sizes.
-    #[arg(long, value_name = "HOW")]
+    #[arg(long, value_name = "HOW", help = format!(
+        "How each copy is verified: `content` reads it back and compares checksums, `size` compares sizes \
+         [default: {}]",
+        copyseg_restore::Verify::default(),
+    ))]
     pub(crate) verify: Option<Verify>,
 
     /// Fail the restore if it has not ended after this time, such as 90s, 45m or 2h30m.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) deadline: Option<Duration>,
 
-    /// How often a task is tried before the restore fails.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help = format!(
+        "How often a task is tried before the restore fails [default: {}]",
+        RestoreOptions::default().attempts_max,
+    ))]
     pub(crate) attempts: Option<NonZeroU32>,
 
     /// Take a target over that belongs to another restore. Make sure first that the other one has stopped.

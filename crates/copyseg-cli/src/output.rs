@@ -1,12 +1,13 @@
 //! What goes to stdout: tables for people, JSON for programs.
 
 use std::io::{self, ErrorKind, Write};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use comfy_table::{Cell, Color, ContentArrangement, Row, Table, presets};
 use copyseg::{JobState, TaskState, Timestamp};
-use indicatif::BinaryBytes;
+use indicatif::{BinaryBytes, MultiProgress};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -119,7 +120,26 @@ pub(crate) fn columns(header: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>
 pub(crate) fn log_to_stderr() {
     let filter =
         EnvFilter::builder().with_env_var("COPYSEG_LOG").with_default_directive(LevelFilter::WARN.into());
-    tracing_subscriber::fmt().with_env_filter(filter.from_env_lossy()).with_writer(io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(filter.from_env_lossy()).with_writer(|| AroundBars).init();
+}
+
+/// The progress bars on stderr, which the log must not tear apart.
+pub(crate) fn bars() -> &'static MultiProgress {
+    static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+    &BARS
+}
+
+/// Stderr, written with the progress bars taken away meanwhile.
+struct AroundBars;
+
+impl Write for AroundBars {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        bars().suspend(|| io::stderr().write(text))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// A job's state, in its colour.

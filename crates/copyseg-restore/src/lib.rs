@@ -56,7 +56,7 @@ pub use failure::{Failure, FailureKind};
 pub use layout::{OUTCOME, OWNER};
 pub use location::{Location, RemoteStore};
 pub use request::{Outcome, Phase, RestoreOptions, RestoreProgress, RestoreRequest, Verify};
-pub use retention::collect_garbage;
+pub use retention::{collect_garbage, expired};
 pub use tokio_util::sync::CancellationToken;
 pub use verdict::{Manifest, RestoredSegment};
 pub use worker::{Assignment, Slot, Worker};

@@ -13,17 +13,23 @@ use copyseg_core::{JobFilter, JobId, JobState, MetaManager, Result, Timestamp};
 /// Those of [`MetaManager::transact`]; the jobs removed before stay removed, and calling it again goes on.
 pub async fn collect_garbage(manager: &MetaManager, keep: Duration) -> Result<Vec<JobId>> {
     let now = manager.transact(|txn| Ok(txn.now())).await?;
-    let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
-    let Some(latest) = now.as_millis().checked_sub(keep_ms).map(Timestamp::from_millis) else {
-        return Ok(Vec::new());
-    };
-    let ended = JobState::ALL.into_iter().filter(|state| state.is_terminal());
-    let filter = JobFilter::new().states(ended).completed(..=latest);
     let mut removed = Vec::new();
-    for job in manager.list_jobs(&filter)? {
+    for job in manager.list_jobs(&expired(now, keep))? {
         if manager.remove_job(job.id).await? {
             removed.push(job.id);
         }
     }
     Ok(removed)
+}
+
+/// The jobs that [`collect_garbage`] removes at the time `now`.
+pub fn expired(now: Timestamp, keep: Duration) -> JobFilter {
+    let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+    match now.as_millis().checked_sub(keep_ms).map(Timestamp::from_millis) {
+        Some(latest) => {
+            let ended = JobState::ALL.into_iter().filter(|state| state.is_terminal());
+            JobFilter::new().states(ended).completed(..=latest)
+        }
+        None => JobFilter::new().states([]),
+    }
 }

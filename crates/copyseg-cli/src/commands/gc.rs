@@ -1,9 +1,8 @@
 //! `copyseg gc`: removes the records of jobs that ended long ago.
 
-use std::time::Duration;
-
 use comfy_table::Cell;
-use copyseg::{Clock, JobFilter, JobId, JobState, Snapshot, SystemClock, Timestamp};
+use copyseg::{Clock, Job, JobId, JobState, SystemClock, Timestamp};
+use copyseg_restore::{collect_garbage, expired};
 use serde::Serialize;
 
 use crate::args::Gc;
@@ -20,41 +19,31 @@ struct Expired {
     target: String,
 }
 
+impl Expired {
+    fn new(job: &Job) -> Self {
+        Self { job: job.id, state: job.state, completed: job.completed, target: job.target.clone() }
+    }
+}
+
 /// Removes the jobs that ended longer ago than the retention, or only lists them; restored data is never touched.
 pub(crate) async fn run(url: &str, output: Output, gc: Gc) -> Result<(), Failure> {
-    let Gc { retention, dry_run } = gc;
-    let now = SystemClock::default().now();
-    let items = if dry_run {
-        expired(&catalog::read(url).await?, now, retention)
+    let items = if gc.dry_run {
+        let filter = expired(SystemClock::default().now(), gc.retention);
+        catalog::read(url).await?.jobs(&filter).map(|job| Expired::new(job)).collect()
     } else {
         catalog::write(url, async |manager| {
-            let expired = expired(&manager.snapshot()?, now, retention);
-            for job in &expired {
-                manager.remove_job(job.job).await?;
-            }
-            Ok(expired)
+            let before = manager.snapshot()?;
+            let removed = collect_garbage(manager, gc.retention).await?;
+            Ok(removed.iter().filter_map(|id| before.job(*id)).map(|job| Expired::new(job)).collect())
         })
         .await?
     };
-    output.note(&match (dry_run, items.len()) {
-        (true, count) => format!("{count} jobs would be removed"),
-        (false, count) => format!("removed the records of {count} jobs"),
+    let page: Page<Expired> = Page::whole(items);
+    output.note(&match (gc.dry_run, page.items.len()) {
+        (true, count) => format!("jobs whose records would be removed: {count}"),
+        (false, count) => format!("jobs whose records were removed: {count}"),
     });
-    Ok(output.list(&Page::whole(items), &["ID", "STATE", "COMPLETED", "TARGET"], row)?)
-}
-
-fn expired(snapshot: &Snapshot, now: Timestamp, retention: Duration) -> Vec<Expired> {
-    let long_ago = move |job: &copyseg::Job| job.completed.is_some_and(|ended| ended.after(retention) <= now);
-    let ended = JobState::ALL.into_iter().filter(|state| state.is_terminal());
-    let filter = JobFilter::new().states(ended).matching(long_ago);
-    let jobs = snapshot.jobs(&filter);
-    jobs.map(|job| Expired {
-        job: job.id,
-        state: job.state,
-        completed: job.completed,
-        target: job.target.clone(),
-    })
-    .collect()
+    Ok(output.list(&page, &["ID", "STATE", "COMPLETED", "TARGET"], row)?)
 }
 
 fn row(job: &Expired) -> Vec<Cell> {
