@@ -49,6 +49,7 @@ fn a_second_signal_ends_the_process_at_once() {
     run.signal(Signal::CONT);
     let ended = run.finish();
     assert!(matches!(ended.code, 130 | 143), "{ended:?}");
+    assert!(!ended.stderr.contains("stopped by"), "it did not wait until it had stopped in order: {ended:?}");
     stage.restore().run().exits(0);
     stage.assert_completed();
 }
