@@ -123,6 +123,14 @@ impl<'a> Txn<'a> {
         Ok(start..end)
     }
 
+    /// Takes the id of a job to be added from the durable counter, passing over ids that callers brought.
+    ///
+    /// # Errors
+    /// Those of [`allocate_ids`](Self::allocate_ids).
+    pub fn allocate_job_id(&mut self) -> Result<JobId> {
+        self.fresh_id(RecordKind::Job).map(JobId)
+    }
+
     /// Removes a record that was set aside from storage, for good, and says whether it was there.
     ///
     /// Its bytes are lost; `copyseg check --export` keeps them. Tasks of a dropped job are swept at the next open.

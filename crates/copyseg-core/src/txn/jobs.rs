@@ -51,7 +51,7 @@ impl Txn<'_> {
         let held = check_segments(&new, &tasks)?;
         let id = match new.id {
             Some(id) => id,
-            None => JobId(self.fresh_id(RecordKind::Job)?),
+            None => self.allocate_job_id()?,
         };
         let segments = new.segments.unwrap_or(held);
         if held > segments {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use copyseg_core::{Error, ErrorKind, Job, JobFilter, JobState, NewJob, RecordKey, RecordKind, Result};
+use copyseg_core::{Error, ErrorKind, Job, JobFilter, JobState, NewJob, RecordKey, RecordKind, Result, Txn};
 
 use super::Run;
 use crate::options;
@@ -122,8 +122,12 @@ impl Run<'_> {
             Error::with_source(ErrorKind::Unavailable, message, error.to_string())
         })?;
         let restore = format!("{random:016x}");
-        let now = self.manager.transact(|txn| Ok(txn.now())).await?;
+        let segments = plan.len() as u64;
+        let allocate =
+            |txn: &mut Txn<'_>| Ok((txn.now(), txn.allocate_job_id()?, txn.allocate_ids(segments)?));
+        let (now, id, segments) = self.manager.transact(allocate).await?;
         let new = NewJob {
+            id: Some(id),
             collection_name: request.target.name().to_owned(),
             snapshot: request.source.name().to_owned(),
             source: request.source.to_string(),
@@ -132,9 +136,8 @@ impl Run<'_> {
             deadline: request.options.deadline.map(|deadline| now.after(deadline)),
             ..NewJob::default()
         };
-        let segments = self.manager.allocate_ids(plan.len() as u64).await?;
         let tasks = plan.tasks(segments, options::segments_per_task(&request.options));
-        let id = self.manager.add_job(new, tasks).await?;
+        self.manager.add_job(new, tasks).await?;
         let gone = || Error::new(ErrorKind::NotFound, format!("job {id} was removed while it was begun"));
         Ok((self.manager.get_job(id)?.ok_or_else(gone)?, restore))
     }
