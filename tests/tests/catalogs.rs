@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use copyseg_tests::{Stage, files_below};
 use rstest::rstest;
@@ -107,4 +109,43 @@ fn assert_refused_untouched(stage: &Stage, file: &Path, code: &str, exit: i32) {
         assert!(fs::read(file).unwrap() == before, "{line} changed {} bytes", before.len());
     }
     assert_eq!(files_below(&stage.join("restored")), target);
+}
+
+#[test]
+fn a_standby_takes_over_from_a_restore_that_was_killed() {
+    let stage = Stage::large();
+    let leader = stage.under_way();
+    // It stands still, so that it cannot end by itself before the standby has found it.
+    leader.signal(Signal::STOP);
+    let notes = stage.join("notes");
+    let standby = stage.command("restore snapshot restored --standby");
+    let standby = standby.stderr(fs::File::create(&notes).unwrap()).start();
+    while !fs::read_to_string(&notes).unwrap().contains("standing by") {
+        sleep(Duration::from_millis(10));
+    }
+    let note = fs::read_to_string(&notes).unwrap();
+    assert!(note.contains(&format!("process {}", leader.id())), "{note}");
+
+    // Dropping it kills it.
+    drop(leader);
+    standby.finish().exits(0);
+
+    stage.assert_completed();
+}
+
+#[test]
+fn a_standby_stops_when_it_is_told_to() {
+    let stage = Stage::large();
+    let leader = stage.under_way();
+    leader.signal(Signal::STOP);
+    let notes = stage.join("notes");
+    let standby = stage.command("restore snapshot restored --standby");
+    let standby = standby.stderr(fs::File::create(&notes).unwrap()).start();
+    while !fs::read_to_string(&notes).unwrap().contains("standing by") {
+        sleep(Duration::from_millis(10));
+    }
+    standby.signal(Signal::TERM);
+    standby.finish().exits(143);
+    leader.signal(Signal::CONT);
+    leader.finish().exits(0);
 }

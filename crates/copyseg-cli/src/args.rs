@@ -112,6 +112,10 @@ pub(crate) struct Restore {
     ))]
     pub(crate) attempts: Option<NonZeroU32>,
 
+    /// While another process holds the catalog, wait, and take over as soon as it has ended.
+    #[arg(long)]
+    pub(crate) standby: bool,
+
     /// Take a target over that belongs to another restore. Make sure first that the other one has stopped.
     #[arg(long)]
     pub(crate) take_over: bool,

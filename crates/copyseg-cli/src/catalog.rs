@@ -100,6 +100,18 @@ pub(crate) async fn acquire(url: &str) -> Result<MetaManager> {
     MetaManager::open(catalog, ManagerOptions::default()).await
 }
 
+/// Becomes the writer of a catalog, created if it is not there, as soon as no other process holds it; the note is
+/// told once by whom it is held.
+pub(crate) async fn acquire_or_wait(url: &str, note: impl Fn(&str)) -> Result<MetaManager> {
+    let mut told = false;
+    let held = |error: &Error| {
+        if !std::mem::replace(&mut told, true) {
+            note(&format!("standing by: {error}"));
+        }
+    };
+    copyseg::open_or_wait(url, ManagerOptions::default(), held).await
+}
+
 /// Becomes the writer of a catalog that exists, does `work` and lets go of it.
 pub(crate) async fn write<T>(
     url: &str,

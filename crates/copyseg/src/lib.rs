@@ -50,7 +50,8 @@ pub use copyseg_core::*;
 #[doc(inline)]
 pub use copyseg_redb as redb;
 pub use open::{
-    canonical_url, check_storage, open, open_catalog, open_catalog_read_only, open_with, schemes,
+    canonical_url, check_storage, open, open_catalog, open_catalog_read_only, open_or_wait, open_with,
+    schemes,
 };
 
 /// The examples of the project's README, compiled and run with the tests.

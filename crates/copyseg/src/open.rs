@@ -1,12 +1,16 @@
 //! Opening a manager or a catalog by URL.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use copyseg_core::{Catalog, Error, ErrorKind, ManagerOptions, MemoryCatalog, MetaManager, Result};
 #[cfg(feature = "redb")]
 use copyseg_redb::{RedbCatalog, RedbOptions};
 
 use crate::location::Location;
+
+/// How often a standby looks whether the store has become free.
+const STANDBY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Opens the store at `url`, with default options, and becomes its one writer.
 ///
@@ -34,6 +38,27 @@ pub async fn open(url: &str) -> Result<MetaManager> {
 /// Those of [`open`].
 pub async fn open_with(url: &str, options: ManagerOptions) -> Result<MetaManager> {
     MetaManager::open(open_catalog(url).await?, options).await
+}
+
+/// Opens the store at `url` as [`open_with`] does, and stands by while another process holds it: as soon as that one
+/// has ended, this one takes over. `held` is told of every try that found it held, by whom.
+///
+/// It waits as long as it takes; dropping the future ends that.
+///
+/// # Errors
+/// Those of [`open`], but never [`Held`](ErrorKind::Held).
+pub async fn open_or_wait(
+    url: &str,
+    options: ManagerOptions,
+    mut held: impl FnMut(&Error),
+) -> Result<MetaManager> {
+    loop {
+        match open_with(url, options.clone()).await {
+            Err(error) if error.kind() == ErrorKind::Held => held(&error),
+            opened => return opened,
+        }
+        tokio::time::sleep(STANDBY_PAUSE).await;
+    }
 }
 
 /// Opens the store at `url` without becoming its writer: what [`open`] hands to [`MetaManager::open`].

@@ -48,7 +48,8 @@ pub(crate) async fn run(given: Option<&str>, output: Output, arguments: Restore)
     };
     // A request that no catalog could carry out must not leave an empty one behind.
     copyseg_restore::check(&request).await?;
-    let outcome = supervise(&url, output, request, signals).await?;
+    let standby = arguments.standby.then_some(output);
+    let outcome = supervise(&url, output, standby, request, signals).await?;
     match outcome {
         Outcome::Completed { job, segments, bytes, already, server_side } => {
             let (state, elapsed_ms) = (JobState::Completed, start.elapsed().as_millis());
@@ -84,12 +85,13 @@ fn options(arguments: &Restore) -> RestoreOptions {
 async fn supervise(
     url: &str,
     output: Output,
+    standby: Option<Output>,
     request: RestoreRequest,
     mut signals: Signals,
 ) -> Result<Outcome, Failure> {
     let (sender, mut progress) = watch::channel(RestoreProgress::default());
     let stop = CancellationToken::new();
-    let mut restore = pin!(restore(url, &request, &sender, &stop));
+    let mut restore = pin!(restore(url, standby, &request, &sender, &stop));
     let mut bar = Bar::new();
     let signal = loop {
         tokio::select! {
@@ -110,11 +112,18 @@ async fn supervise(
 
 async fn restore(
     url: &str,
+    standby: Option<Output>,
     request: &RestoreRequest,
     progress: &watch::Sender<RestoreProgress>,
     stop: &CancellationToken,
 ) -> Result<Outcome, Failure> {
-    let manager = catalog::acquire(url).await?;
+    let manager = match standby {
+        None => catalog::acquire(url).await?,
+        Some(output) => tokio::select! {
+            () = stop.cancelled() => return Ok(Outcome::Stopped { job: None }),
+            manager = catalog::acquire_or_wait(url, |note| output.note(note)) => manager?,
+        },
+    };
     let outcome = match copyseg::canonical_url(url) {
         Ok(url) => copyseg_restore::restore(&manager, &url, request, progress, stop).await,
         Err(error) => Err(error),
