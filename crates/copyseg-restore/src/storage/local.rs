@@ -98,7 +98,11 @@ impl Storage for Local {
             let staged = stage(&staging, &content)?;
             match staged.persist_noclobber(&path) {
                 Ok(()) => {}
-                Err(error) if error.error.kind() == ErrorKind::AlreadyExists => return Ok(false),
+                Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {
+                    // Whoever created it may have been killed before this, and the caller is about to rely on it.
+                    sync_parent(&path)?;
+                    return Ok(false);
+                }
                 Err(error) => return Err(Failure::of_file("create", &path, error.error)),
             }
             sync_parent(&path)?;
@@ -114,12 +118,19 @@ impl Storage for Local {
         expected: &[u8],
         content: Bytes,
     ) -> Result<bool, Failure> {
-        if self.read(name).await?.as_deref() != Some(expected) {
-            return Ok(false);
-        }
         let (path, staging) = (self.path(name), self.path(&staged_name(staging)?));
+        let expected = expected.to_owned();
         blocking(move || {
-            put_in_place(stage(&staging, &content)?, &path)?;
+            let staged = stage(&staging, &content)?;
+            // Of two that expect the same file, the second must see what the first put there.
+            let _turn = lock_parent(&path)?;
+            match fs::read(&path) {
+                Ok(found) if found == expected => {}
+                Ok(_) => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+                Err(error) => return Err(Failure::of_file("read", &path, error)),
+            }
+            put_in_place(staged, &path)?;
             sync_parent(&path)?;
             Ok(true)
         })
@@ -372,6 +383,17 @@ fn sync_parent(path: &Path) -> Result<(), Failure> {
         }
         None => Ok(()),
     }
+}
+
+/// Holds off every other process that replaces a file in the same folder, until it is dropped.
+fn lock_parent(path: &Path) -> Result<Option<fs::File>, Failure> {
+    let Some(parent) = path.parent().filter(|_| cfg!(unix)) else { return Ok(None) };
+    let locked = fs::File::open(parent).and_then(|folder| match folder.lock() {
+        // A file system without locks leaves the moment between reading and renaming.
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
+        locked => locked.map(|()| Some(folder)),
+    });
+    locked.map_err(|error| Failure::of_file("lock the folder", parent, error))
 }
 
 fn sync_folder(path: &Path) -> std::io::Result<()> {

@@ -53,6 +53,16 @@ async fn of_many_who_create_a_file_one_succeeds() {
     assert_eq!(created.into_iter().filter(|created| *created).count(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_replace_the_same_file_one_succeeds() {
+    let (_folder, local) = folder();
+    assert!(local.create("_copyseg/owner", STAGING, "earlier".into()).await.unwrap());
+    let replacements = (0..32)
+        .map(|number| local.replace("_copyseg/owner", STAGING, b"earlier", format!("{number}").into()));
+    let replaced = futures::future::try_join_all(replacements).await.unwrap();
+    assert_eq!(replaced.into_iter().filter(|replaced| *replaced).count(), 1);
+}
+
 #[tokio::test]
 async fn a_write_that_fails_leaves_the_old_file_and_no_other() {
     let (folder, local) = folder();
