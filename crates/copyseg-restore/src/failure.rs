@@ -55,7 +55,10 @@ impl Failure {
             FileTooLarge => {
                 (FailureKind::Blocked, ": lift the limit on file sizes, then run the restore again")
             }
-            NotADirectory | IsADirectory | InvalidFilename | InvalidInput => (FailureKind::Permanent, ""),
+            NotADirectory => {
+                (FailureKind::Permanent, ": something on this path is not a folder: choose another")
+            }
+            IsADirectory | InvalidFilename | InvalidInput => (FailureKind::Permanent, ""),
             _ => (FailureKind::Transient, ""),
         };
         Self::caused(kind, format!("cannot {operation} {path}{advice}"), error)
@@ -111,7 +114,7 @@ mod tests {
     #[case(io::ErrorKind::QuotaExceeded, FailureKind::Blocked, "make room there")]
     #[case(io::ErrorKind::PermissionDenied, FailureKind::Blocked, "allow it to this user")]
     #[case(io::ErrorKind::ReadOnlyFilesystem, FailureKind::Blocked, "make the file system writable")]
-    #[case(io::ErrorKind::NotADirectory, FailureKind::Permanent, "")]
+    #[case(io::ErrorKind::NotADirectory, FailureKind::Permanent, "is not a folder: choose another")]
     #[case(io::ErrorKind::Interrupted, FailureKind::Transient, "")]
     #[case(io::ErrorKind::Other, FailureKind::Transient, "")]
     fn an_error_of_the_file_system_says_what_to_do(

@@ -9,6 +9,7 @@ use object_store::ObjectStore;
 use object_store::multipart::MultipartStore;
 use url::Url;
 
+use crate::failure::Failure;
 use crate::storage::Storage;
 use crate::storage::local::Local;
 use crate::storage::remote::Remote;
@@ -121,13 +122,7 @@ impl Location {
     }
 
     fn local(path: &Path) -> Result<Self> {
-        let path = canonical_path(path).map_err(|error| {
-            Error::with_source(
-                ErrorKind::Unavailable,
-                format!("cannot resolve the path {}", path.display()),
-                error,
-            )
-        })?;
+        let path = canonical_path(path).map_err(|error| Failure::of_file("resolve the path", path, error))?;
         let url = Url::from_file_path(&path)
             .map_err(|()| invalid(format!("{} cannot be written as a URL", path.display())))?;
         let storage = Arc::new(Local::new(path.clone()));

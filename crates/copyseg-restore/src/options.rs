@@ -19,8 +19,9 @@ pub(crate) fn check(options: &RestoreOptions) -> Result<()> {
     if options.segments_per_task.is_some_and(|count| !(1..=max).contains(&count)) {
         return Err(refused(format!("segments per task must be from 1 to {max}")));
     }
-    if options.objects_in_flight == 0 || options.objects_in_flight > tokio::sync::Semaphore::MAX_PERMITS {
-        return Err(refused("objects in flight must be at least 1".to_owned()));
+    let max = tokio::sync::Semaphore::MAX_PERMITS;
+    if !(1..=max).contains(&options.objects_in_flight) {
+        return Err(refused(format!("objects in flight must be from 1 to {max}")));
     }
     if options.attempts_max == 0 {
         return Err(refused("attempts must be at least 1".to_owned()));

@@ -63,8 +63,8 @@ impl Manifest {
     /// The manifest in `target`, if a restore was completed there. It is read whole.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidArgument`] if something else stands in its place, [`ErrorKind::Unavailable`] if the
-    /// target cannot be read.
+    /// [`ErrorKind::InvalidArgument`] if something else stands in its place, [`ErrorKind::Unsupported`] if a newer
+    /// version wrote it, [`ErrorKind::Unavailable`] if the target cannot be read.
     pub async fn read(target: &Location) -> Result<Option<Self>> {
         Ok(match Verdict::read(&*target.storage()).await? {
             Some(Verdict::Completed(manifest)) => Some(manifest),
@@ -121,14 +121,31 @@ impl Verdict {
         }
     }
 
+    fn format(&self) -> u32 {
+        match self {
+            Self::Completed(manifest) => manifest.format,
+            Self::Aborted(abort) => abort.format,
+        }
+    }
+
     /// What stands at the key, if anything does.
     pub(crate) async fn read(target: &dyn Storage) -> Result<Option<Self>> {
         let Some(content) = target.read(layout::OUTCOME).await? else { return Ok(None) };
-        serde_json::from_slice(&content).map(Some).map_err(|error| {
-            let what = target.describe(layout::OUTCOME);
-            let message = format!("{what} was not written by this version of copyseg: choose another target");
+        let what = || target.describe(layout::OUTCOME);
+        let verdict: Self = serde_json::from_slice(&content).map_err(|error| {
+            let message = format!("{} was not written by copyseg: choose another target", what());
             Error::with_source(ErrorKind::InvalidArgument, message, error)
-        })
+        })?;
+        match verdict.format() {
+            FORMAT => Ok(Some(verdict)),
+            format => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "{} has format {format}, and this version of copyseg reads {FORMAT}: use a newer version",
+                    what()
+                ),
+            )),
+        }
     }
 
     /// Puts this verdict at the key unless there is one, and answers what stands there.

@@ -27,6 +27,8 @@ impl Run<'_> {
         match Verdict::read(&*self.target).await? {
             // The catalog may be older than the target, for instance after it was restored from a backup.
             Some(verdict @ Verdict::Completed(_)) if verdict.restore() == restore => {
+                // Whoever created it may have been killed before its entry was durable.
+                self.target.prepare(crate::layout::RECORDS).await?;
                 let outcome = self.conclude(&job, verdict).await?;
                 self.sweep(Some(restore), true).await;
                 Ok(Prepared::Already(outcome))

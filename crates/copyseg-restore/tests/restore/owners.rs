@@ -151,6 +151,24 @@ async fn an_owner_that_copyseg_did_not_write_is_refused() {
     assert_eq!(fixture.target_files().len(), 1);
 }
 
+#[rstest]
+#[case::owner("owner")]
+#[case::outcome("outcome")]
+#[tokio::test]
+async fn a_target_of_a_newer_version_is_left_alone(#[case] record: &str) {
+    let fixture = Fixture::new().await;
+    assert!(completed(&fixture.restore().await.unwrap()));
+    let path = fixture.target().join("_copyseg").join(record);
+    let mut content: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    content["format"] = 2.into();
+    write(&path, content.to_string());
+    let before = fixture.target_files();
+    let error = fixture.restore().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("use a newer version"), "{error}");
+    assert_eq!(fixture.target_files(), before);
+}
+
 #[tokio::test]
 async fn foreign_files_in_the_target_stay() {
     let fixture = Fixture::new().await;

@@ -67,12 +67,18 @@ async fn a_source_or_target_that_is_a_file_is_refused() {
     let error = fixture.restore().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
     assert!(error.to_string().contains(text(&fixture.target())), "{error}");
+    assert!(error.to_string().contains("is not a folder: choose another"), "{error}");
+
+    let below = Location::parse(text(&fixture.target().join("below"))).unwrap_err();
+    assert_eq!(below.kind(), ErrorKind::InvalidArgument, "{below}");
+    assert!(below.to_string().contains("is not a folder: choose another"), "{below}");
 
     let fixture = Fixture::empty().await;
     write(&fixture.source(), "a file");
     let error = fixture.restore().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
     assert!(error.to_string().contains(text(&fixture.source())), "{error}");
+    assert!(error.to_string().contains("is not a folder: choose another"), "{error}");
 }
 
 #[rstest]
