@@ -217,7 +217,9 @@ impl Failure {
             ),
             ErrorKind::NotFound => Some("`copyseg job list` shows what there is; check --catalog too"),
             ErrorKind::Held => Some("wait until that process ends, or stop it; nothing was changed"),
-            ErrorKind::Unavailable => Some("nothing was changed; run the command again later"),
+            ErrorKind::Unavailable => {
+                Some("nothing is lost; when that is put right, run the same command again")
+            }
             ErrorKind::OutcomeUnknown => {
                 Some("run the command again: it looks at the state before it goes on")
             }
@@ -316,7 +318,7 @@ mod tests {
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "error: job 5 cannot be read\n  caused by: no such device\n  \
-             hint: nothing was changed; run the command again later\n"
+             hint: nothing is lost; when that is put right, run the same command again\n"
         );
 
         let mut json = Vec::new();
