@@ -63,3 +63,32 @@ fn a_stopped_restore_is_an_error_object_in_json() {
     assert_eq!(error["code"], "stopped");
     assert_eq!(error["exit_code"], 130);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_restore_that_hangs_in_a_system_call_can_be_stopped() {
+    let stage = Stage::small();
+    let records = stage.join("restored/_copyseg");
+    std::fs::create_dir_all(&records).expect("a folder can be made");
+    // Whoever opens it waits until somebody writes, like a file on a network disk that went away.
+    let made = std::process::Command::new("mkfifo").arg(records.join("owner")).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    let mut run = stage.restore().start_listening();
+    let taken_over = |status: String| {
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t").map(str::to_owned));
+        caught.and_then(|mask| u64::from_str_radix(&mask, 16).ok()).is_some_and(|mask| mask & 2 != 0)
+    };
+    while !std::fs::read_to_string(format!("/proc/{}/status", run.id())).is_ok_and(taken_over) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    run.signal(Signal::INT);
+    let sent = Instant::now();
+    while !run.has_ended() {
+        assert!(
+            sent.elapsed() < Duration::from_secs(20),
+            "it was to stop within five seconds, and some slack"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(run.finish().exits(130).error()["code"], "stopped");
+}

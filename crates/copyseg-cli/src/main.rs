@@ -16,15 +16,20 @@ use crate::commands::{check, gc, job, restore, stats};
 use crate::exit::Failure;
 use crate::output::Output;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return exit::report_usage(&error, args::format_wanted(std::env::args_os())),
     };
     output::log_to_stderr();
     let format = arguments.output;
-    match run(arguments).await {
+    let ended = tokio::runtime::Runtime::new().map_err(Failure::from).and_then(|runtime| {
+        let ended = runtime.block_on(run(arguments));
+        // A system call that never ends, on a dead network disk, must not keep a stopped process from ending.
+        runtime.shutdown_background();
+        ended
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(format),
     }

@@ -46,8 +46,6 @@ pub(crate) async fn run(given: Option<&str>, output: Output, arguments: Restore)
         (None, Some(path)) => catalog::url_beside(path)?,
         (given, _) => catalog::url(given)?,
     };
-    // A request that no catalog could carry out must not leave an empty one behind.
-    copyseg_restore::check(&request).await?;
     let standby = arguments.standby.then_some(output);
     let outcome = supervise(&url, output, standby, request, signals).await?;
     match outcome {
@@ -117,12 +115,18 @@ async fn restore(
     progress: &watch::Sender<RestoreProgress>,
     stop: &CancellationToken,
 ) -> Result<Outcome, Failure> {
-    let manager = match standby {
-        None => catalog::acquire(url).await?,
-        Some(output) => tokio::select! {
-            () = stop.cancelled() => return Ok(Outcome::Stopped { job: None }),
-            manager = catalog::acquire_or_wait(url, |note| output.note(note)) => manager?,
-        },
+    let begin = async {
+        // A request that no catalog could carry out must not leave an empty one behind.
+        copyseg_restore::check(request).await?;
+        match standby {
+            None => catalog::acquire(url).await,
+            Some(output) => catalog::acquire_or_wait(url, |note| output.note(note)).await,
+        }
+    };
+    let manager = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(Outcome::Stopped { job: None }),
+        manager = begin => manager?,
     };
     let outcome = match copyseg::canonical_url(url) {
         Ok(url) => copyseg_restore::restore(&manager, &url, request, progress, stop).await,
