@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -65,8 +65,13 @@ impl RecordKind {
 pub struct RecordKey {
     /// What the record is.
     pub kind: RecordKind,
-    /// Its id within the kind; any `i64`.
+    /// Its id within the kind; any `i64`. A string in JSON, like every id.
+    #[serde(serialize_with = "as_text")]
     pub id: i64,
+}
+
+fn as_text<S: Serializer>(id: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
 }
 
 impl fmt::Display for RecordKey {

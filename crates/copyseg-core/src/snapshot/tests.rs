@@ -194,3 +194,10 @@ fn a_snapshot_held_does_not_move() {
     assert_eq!(held.set_aside().count(), 0);
     assert_eq!(changed.count_tasks(&TaskFilter::new()), 3);
 }
+
+#[test]
+fn the_key_of_a_record_has_its_id_as_a_string_in_json() {
+    let record = SetAside { key: RecordKey { kind: RecordKind::Task, id: i64::MAX }, reason: "why".into() };
+    let expected = serde_json::json!({"key": {"kind": "task", "id": "9223372036854775807"}, "reason": "why"});
+    assert_eq!(serde_json::to_value(record).unwrap(), expected);
+}

@@ -20,7 +20,9 @@ pub struct SegmentPair {
     pub files: u32,
     /// How many bytes it had when the job was planned; 0 where unknown.
     pub bytes: u64,
-    /// A hash of its files' names, sizes and etags or times when the job was planned; 0 where unknown.
+    /// A hash of its files' names, sizes and etags or times when the job was planned; 0 where unknown. A string in
+    /// JSON, like an id.
+    #[serde(serialize_with = "as_text")]
     pub fingerprint: u64,
 }
 
@@ -102,6 +104,10 @@ impl FromIterator<SegmentPair> for Segments {
         packed.extend(body);
         Self(packed.into())
     }
+}
+
+fn as_text<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(number)
 }
 
 impl fmt::Debug for Segments {
@@ -240,6 +246,13 @@ mod tests {
             prop_assert_eq!(segments.bytes(), pairs.iter().fold(0, |sum: u64, pair| sum.saturating_add(pair.bytes)));
             prop_assert_eq!(segments.iter().collect::<Vec<_>>(), pairs);
         }
+    }
+
+    #[test]
+    fn a_fingerprint_is_a_string_in_json() {
+        let pair = SegmentPair { fingerprint: u64::MAX, ..ZERO };
+        let json = serde_json::to_value(pair).unwrap();
+        assert_eq!(json["fingerprint"], "18446744073709551615");
     }
 
     #[test]
