@@ -16,10 +16,13 @@ use bincode::{Decode, Encode};
 
 use crate::catalog::{Record, RecordKey, RecordKind};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::Job;
-use crate::task::Task;
+use crate::job::{Job, JobState};
+use crate::task::{Task, TaskState};
 
 /// How many bytes one encoded record may have, on every backend: 64 KiB.
+///
+/// Of these, a new job or task leaves 4 KiB free, so that it can always be claimed, released and ended, each with a
+/// reason of 1,000 bytes.
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 
 /// The newest format of a store that this build writes, and the newest it can read.
@@ -136,36 +139,58 @@ pub fn decode_record(record: &Record) -> Result<DecodedRecord> {
 /// The bytes of `job`.
 pub(crate) fn encode_job(job: &Job) -> Result<Arc<[u8]>> {
     let key = RecordKey { kind: RecordKind::Job, id: job.id.0 };
-    encode(key, v1::JobV1::from(job), "shorten its texts or options")
+    encode(key, v1::JobV1::from(job), room_of_job(job), "shorten its texts or options")
 }
 
 /// The bytes of `task`.
 pub(crate) fn encode_task(task: &Task) -> Result<Arc<[u8]>> {
     let key = RecordKey { kind: RecordKind::Task, id: task.id.0 };
-    encode(key, v1::TaskV1::from(task), "give it fewer segments or a shorter reason")
+    encode(key, v1::TaskV1::from(task), room_of_task(task), "give it fewer segments or a shorter reason")
 }
 
 /// The bytes of `format`, under [`StoreFormat::KEY`].
 pub(crate) fn encode_format(format: &StoreFormat) -> Result<Arc<[u8]>> {
-    encode(StoreFormat::KEY, v1::StoreFormatV1::from(format), "shorten the version")
+    encode(StoreFormat::KEY, v1::StoreFormatV1::from(format), 0, "shorten the version")
 }
 
 /// The bytes of the counter with this store record id, which is above 0.
 pub(crate) fn encode_counter(id: i64, next_id: i64) -> Result<Arc<[u8]>> {
-    encode(RecordKey { kind: RecordKind::Store, id }, v1::CounterV1 { next_id }, "")
+    encode(RecordKey { kind: RecordKind::Store, id }, v1::CounterV1 { next_id }, 0, "")
 }
 
-fn encode(key: RecordKey, payload: impl Encode, advice: &str) -> Result<Arc<[u8]>> {
+/// What a job's record leaves free. Every step takes some of it: a reason, a time, longer numbers.
+const fn room_of_job(job: &Job) -> usize {
+    match job.state {
+        JobState::Pending => 4096,
+        JobState::Executing => 3072,
+        JobState::Publishing => 2048,
+        JobState::Completed | JobState::Failed | JobState::Cancelled => 0,
+    }
+}
+
+/// What a task's record leaves free. A claim clears the reason, so that attempts do not add up.
+const fn room_of_task(task: &Task) -> usize {
+    match task.state {
+        TaskState::Pending if task.attempt == 0 => 4096,
+        TaskState::InProgress => 3072,
+        TaskState::Pending => 2048,
+        TaskState::Completed | TaskState::Failed | TaskState::Cancelled => 0,
+    }
+}
+
+/// `room` bytes stay free for what the record may grow by later.
+fn encode(key: RecordKey, payload: impl Encode, room: usize, advice: &str) -> Result<Arc<[u8]>> {
     let mut bytes = vec![MAGIC, v1::SCHEMA, 0];
     bincode::encode_into_std_write(payload, &mut bytes, BINCODE).map_err(|error| {
         Error::with_source(ErrorKind::InvalidArgument, format!("{} cannot be encoded", name(key)), error)
     })?;
     bytes.extend(checksum(key, &bytes).to_le_bytes());
-    if bytes.len() > RECORD_BYTES_MAX {
+    let most = RECORD_BYTES_MAX - room;
+    if bytes.len() > most {
         return Err(Error::new(
             ErrorKind::TooLarge,
             format!(
-                "{} would take {} bytes and one record has at most {RECORD_BYTES_MAX}: {advice}",
+                "{} would take {} bytes, and its record has at most {most} in this state: {advice}",
                 name(key),
                 bytes.len()
             ),

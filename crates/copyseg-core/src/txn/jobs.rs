@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Txn, job_key};
 use crate::action::JobAction;
-use crate::catalog::{RecordKind, random};
+use crate::catalog::{RecordKey, RecordKind, random};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::JobFilter;
 use crate::id::{JobId, SegmentId, TaskId};
@@ -19,7 +19,7 @@ impl Txn<'_> {
     /// # Errors
     /// [`AlreadyExists`](ErrorKind::AlreadyExists) for an id in use, [`SetAside`](ErrorKind::SetAside),
     /// [`QuotaExceeded`](ErrorKind::QuotaExceeded), and [`InvalidArgument`](ErrorKind::InvalidArgument) if a
-    /// segment occurs twice or the tasks hold more segments than the job is said to have.
+    /// segment or a task id occurs twice or the tasks hold more segments than the job is said to have.
     pub fn add_job(&mut self, job: NewJob, tasks: Vec<NewTask>) -> Result<JobId> {
         let (job, tasks) = self.prepare_job(job, tasks)?;
         let id = job.id;
@@ -82,9 +82,15 @@ impl Txn<'_> {
             deadline: new.deadline,
             revision: self.revision,
         };
-        let mut taken = HashSet::new();
+        let mut brought = HashSet::new();
+        if let Some(twice) = tasks.iter().filter_map(|task| task.id).find(|id| !brought.insert(*id)) {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("add job {id}: task id {twice} is given twice"),
+            ));
+        }
         let tasks =
-            tasks.into_iter().map(|task| self.prepare_task(&job, task, &mut taken)).collect::<Result<_>>()?;
+            tasks.into_iter().map(|task| self.prepare_task(&job, task, &brought)).collect::<Result<_>>()?;
         Ok((job, tasks))
     }
 
@@ -222,7 +228,9 @@ impl Txn<'_> {
     fn check_quota(&self, new: &NewJob) -> Result<()> {
         let Some(limit) = self.active_jobs_max else { return Ok(()) };
         let active = JobFilter::new().states([JobState::Pending, JobState::Executing, JobState::Publishing]);
-        let being_added = self.reserved.iter().filter(|key| key.kind == RecordKind::Job).count();
+        // A reservation ends a little after its job has come.
+        let is_coming = |key: &&RecordKey| key.kind == RecordKind::Job && self.job(JobId(key.id)).is_none();
+        let being_added = self.reserved.iter().filter(is_coming).count();
         let count = self.state.count_jobs(&active) + being_added;
         if count < limit {
             return Ok(());
@@ -239,8 +247,7 @@ impl Txn<'_> {
     }
 
     fn check_job_is_new(&self, id: JobId, new: &NewJob, tasks: &[NewTask]) -> Result<()> {
-        self.check_free(job_key(id))?;
-        let Some(job) = self.state.job(id) else { return Ok(()) };
+        let Some(job) = self.state.job(id) else { return self.check_free(job_key(id)) };
         let same_pairs = || {
             let given = tasks.iter().flat_map(|task| task.segments.iter());
             let mut given: Vec<_> = given.map(|pair| (pair.source, pair.target)).collect();

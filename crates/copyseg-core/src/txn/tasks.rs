@@ -29,7 +29,7 @@ impl Txn<'_> {
             return Err(illegal(format!("add a task to job {}: it is {}", job.id, job.state)));
         }
         let held = self.state.progress(job.id).unwrap_or_default().segments.total();
-        let task = self.prepare_task(&job, new, &mut HashSet::new())?;
+        let task = self.prepare_task(&job, new, &HashSet::new())?;
         if held + task.segments.len() as u64 > job.segments {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
@@ -98,25 +98,25 @@ impl Txn<'_> {
         })
     }
 
+    /// A task without an id takes one that is not among those that callers `brought` for others.
     pub(super) fn prepare_task(
         &mut self,
         job: &Job,
         new: NewTask,
-        taken: &mut HashSet<TaskId>,
+        brought: &HashSet<TaskId>,
     ) -> Result<Task> {
         let id = match new.id {
             Some(id) => {
                 self.check_task_is_new(job, id, &new)?;
                 id
             }
-            None => TaskId(self.fresh_id(RecordKind::Task)?),
+            None => loop {
+                let id = TaskId(self.fresh_id(RecordKind::Task)?);
+                if !brought.contains(&id) {
+                    break id;
+                }
+            },
         };
-        if !taken.insert(id) {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!("add job {}: task id {id} is given twice", job.id),
-            ));
-        }
         Ok(Task {
             id,
             job: job.id,
@@ -158,8 +158,7 @@ impl Txn<'_> {
     }
 
     fn check_task_is_new(&self, job: &Job, id: TaskId, new: &NewTask) -> Result<()> {
-        self.check_free(task_key(id))?;
-        let Some(task) = self.state.task(id) else { return Ok(()) };
+        let Some(task) = self.state.task(id) else { return self.check_free(task_key(id)) };
         let identical = task.job == job.id && task.segments == new.segments && task.slots == new.slots;
         Err(Error::new(
             ErrorKind::AlreadyExists { identical },

@@ -356,7 +356,7 @@ fn the_largest_and_densest_records_come_back() {
     let two =
         (0..128_u8).flat_map(|a| (0..128_u8).map(move |b| [char::from(a), char::from(b)].iter().collect()));
     let options: Vec<(String, String)> = one.chain(two).map(|name| (name, String::new())).collect();
-    let mut job = bare_job();
+    let mut job = Job { state: JobState::Failed, ..bare_job() };
     job.options = options.iter().take(16_300).cloned().collect();
     assert!(encode_job(&job).unwrap().len() > RECORD_BYTES_MAX - 500);
     assert_eq!(decode_record(&job_record(&job)).unwrap(), DecodedRecord::Job(job));
@@ -364,7 +364,7 @@ fn the_largest_and_densest_records_come_back() {
 
 #[test]
 fn a_record_of_64_kib_is_taken_and_one_byte_more_is_too_large() {
-    let mut job = bare_job();
+    let mut job = Job { state: JobState::Failed, ..bare_job() };
     job.reason = "x".repeat(60_000);
     job.reason.extend(std::iter::repeat_n('x', RECORD_BYTES_MAX - encode_job(&job).unwrap().len()));
     assert_eq!(encode_job(&job).unwrap().len(), RECORD_BYTES_MAX);
@@ -374,6 +374,9 @@ fn a_record_of_64_kib_is_taken_and_one_byte_more_is_too_large() {
     let error = encode_job(&job).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
     assert!(error.to_string().contains(&format!("job {}", job.id)), "{error}");
+
+    let open = Job { state: JobState::Pending, reason: "x".repeat(62_000), ..job };
+    assert_eq!(encode_job(&open).unwrap_err().kind(), ErrorKind::TooLarge, "it may still have to grow");
 
     let error = encode_task(&task_of(30_000, 1_000)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);

@@ -1,11 +1,12 @@
 //! A job of any size comes and goes whole, on a store that takes four operations at a time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use copyseg_conformance::{Call, Fault, SlowCatalog};
 use copyseg_core::{
     Catalog, ErrorKind, JobAction, JobId, JobState, Limits, ManagerOptions, MemoryCatalog, MetaManager,
-    NewJob, NewTask, NodeId, Operation, SegmentId, SegmentPair, TaskFilter, TaskId, TaskState,
+    NewJob, NewTask, NodeId, Operation, PartitionId, SegmentId, SegmentPair, TaskFilter, TaskId, TaskState,
 };
 use rstest::rstest;
 
@@ -246,4 +247,63 @@ async fn two_large_jobs_added_at_once_keep_to_the_quota() {
     let refused = one.and(two).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::QuotaExceeded);
     assert_eq!(stored(&fixture.store).await.jobs.len(), 1);
+}
+
+/// The reservation of a large job's ids ends a little after the job has come.
+#[tokio::test(start_paused = true)]
+async fn a_large_job_that_is_just_becoming_visible_counts_once() {
+    let store = Arc::new(MemoryCatalog::with_limits(TINY));
+    let slow = SlowCatalog::with_delay(store, Duration::from_secs(1));
+    let options = ManagerOptions { active_jobs_max: Some(2), ..ManagerOptions::default() };
+    let meta = MetaManager::open(Arc::new(slow), options).await.unwrap();
+    let five = || (11..16).map(task).collect();
+    let (large, adding) = (meta.clone(), five());
+    let adding = tokio::spawn(async move { large.add_job(job(1), adding).await });
+    // Two batches of tasks are stored, and the job's own record is on its way.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let (again, second) = tokio::join!(meta.add_job(job(1), five()), meta.add_job(job(2), vec![]));
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::AlreadyExists { identical: true });
+    second.unwrap();
+    adding.await.unwrap().unwrap();
+}
+
+/// A job whose snapshot has a name of `text` bytes, with one task of `pairs` wide pairs.
+async fn add_large(meta: &MetaManager, text: usize, pairs: usize) -> copyseg_core::Result<JobId> {
+    let pairs = (0..pairs as i64).map(|n| SegmentPair {
+        partition: Some(PartitionId(i64::MAX)),
+        ..SegmentPair::new(SegmentId((1 << 40) + n), SegmentId((1 << 41) + n))
+    });
+    let task = NewTask { id: Some(TaskId(11)), ..NewTask::new(pairs) };
+    meta.add_job(NewJob { snapshot: "x".repeat(text), ..job(1) }, vec![task]).await
+}
+
+/// The greatest number that is taken.
+async fn greatest(taken: impl AsyncFn(usize) -> bool) -> usize {
+    let (mut least, mut most) = (0, 70_000);
+    while most - least > 1 {
+        let middle = usize::midpoint(least, most);
+        *if taken(middle).await { &mut least } else { &mut most } = middle;
+    }
+    least
+}
+
+/// What can be added can also be worked on and ended: a record keeps room for what is still to come.
+#[tokio::test]
+async fn the_largest_job_and_task_can_be_claimed_released_and_ended() {
+    let text = greatest(async |text| add_large(&Fixture::new().await.meta, text, 1).await.is_ok()).await;
+    let pairs = greatest(async |pairs| add_large(&Fixture::new().await.meta, 1, pairs).await.is_ok()).await;
+    assert!(text > 60_000 && pairs > 1_000, "{text} bytes, {pairs} pairs");
+
+    let reason = "x".repeat(1_000);
+    for (text, pairs) in [(text, 1), (1, pairs)] {
+        let meta = Fixture::new().await.meta;
+        add_large(&meta, text, pairs).await.unwrap();
+        for _ in 0..3 {
+            let claim = meta.claim_task(TaskId(11), NodeId(i64::MIN)).await.unwrap();
+            meta.release_task(claim, &reason).await.unwrap();
+        }
+        let claim = meta.claim_task(TaskId(11), NodeId(i64::MIN)).await.unwrap();
+        meta.fail_task(claim, &reason).await.unwrap();
+        meta.fail_job(JobId(1), &reason).await.unwrap();
+    }
 }

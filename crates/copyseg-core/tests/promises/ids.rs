@@ -72,6 +72,22 @@ async fn ids_that_callers_brought_are_not_given_out_for_the_same_kind() {
 }
 
 #[tokio::test]
+async fn tasks_with_and_without_an_id_of_their_own_can_be_added_together() {
+    let fixture = Fixture::new().await;
+    let next = fixture.meta.allocate_ids(1).await.unwrap().end;
+    // The job takes the next one.
+    let without = NewTask { id: None, ..task(100) };
+    let id = fixture.meta.add_job(NewJob::default(), vec![without, task(next + 1)]).await.unwrap();
+    let ids: Vec<i64> = fixture.meta.tasks_of_job(id).unwrap().iter().map(|task| task.id.0).collect();
+    assert_eq!(ids, [next + 1, next + 2]);
+
+    let twice = [task(200), NewTask { id: task(200).id, ..task(201) }];
+    let error = fixture.meta.add_job(NewJob::default(), twice.into()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(error.to_string().contains("task id 200 is given twice"), "{error}");
+}
+
+#[tokio::test]
 async fn extreme_ids_are_ids_like_any_other_and_the_counter_has_an_end() {
     let fixture = Fixture::new().await;
     for id in [i64::MIN, -1, 0, i64::MAX] {
