@@ -38,9 +38,10 @@ pub struct ManagerOptions {
     pub strict: bool,
     /// How many jobs may be active at once; `None` for no limit.
     pub active_jobs_max: Option<usize>,
-    /// How many transactions may wait to be committed; a further caller waits before its closure runs.
+    /// How many transactions may wait to be committed; a further caller waits before its closure runs. At least 1.
     pub queue_max: usize,
-    /// How many revisions a subscriber may fall behind before it is told that it lagged.
+    /// How many revisions a subscriber may fall behind before it is told that it lagged, from 1 to 65,536. Rounded up
+    /// to a power of two.
     pub lag_max: usize,
 }
 
@@ -55,6 +56,9 @@ impl Default for ManagerOptions {
         }
     }
 }
+
+/// The channel to subscribers has this many places at most, all of them allocated when it is made.
+const LAG_MAX: usize = 1 << 16;
 
 /// The jobs and tasks of one store: the durable record behind a restore.
 ///
@@ -84,7 +88,7 @@ struct Shared {
     places: Arc<Semaphore>,
     work: Notify,
     heartbeats: Heartbeats,
-    /// Why nothing more is taken: closed, or fenced. Readers look here without a lock.
+    /// Why nothing more is taken: closed, fenced or stopped. Readers look here without a lock.
     ended: OnceLock<Error>,
     /// Turns true once the committer has answered everybody and ended.
     finished: watch::Sender<bool>,
@@ -120,9 +124,10 @@ impl MetaManager {
     ///
     /// # Errors
     /// [`Corrupt`](ErrorKind::Corrupt) if rows were lost, or with [`strict`](ManagerOptions::strict) if one is
-    /// damaged; [`Unsupported`](ErrorKind::Unsupported) if a newer version wrote the store;
+    /// damaged; [`Unsupported`](ErrorKind::Unsupported) if a newer version wrote the store, whose owner then keeps it;
     /// [`Fenced`](ErrorKind::Fenced) if another writer took over meanwhile; and what the catalog reports.
     pub async fn open(catalog: Arc<dyn Catalog>, options: ManagerOptions) -> Result<Self> {
+        recovery::check_format(&*catalog).await?;
         let head = recovery::acquire(&*catalog).await?;
         let recovered = recovery::recover(&*catalog).await?;
         if recovered.head != head {
@@ -133,7 +138,7 @@ impl MetaManager {
         }
         recovered.report(options.strict)?;
 
-        let (changes, _) = broadcast::channel(options.lag_max.max(1));
+        let (changes, _) = broadcast::channel(options.lag_max.clamp(1, LAG_MAX));
         let shared = Arc::new(Shared {
             limits: catalog.limits(),
             published: ArcSwap::from_pointee(recovered.snapshot.clone()),
@@ -143,7 +148,7 @@ impl MetaManager {
                 queue: VecDeque::new(),
                 reserved: recovered.reserved.clone(),
             }),
-            places: Arc::new(Semaphore::new(options.queue_max.max(1))),
+            places: Arc::new(Semaphore::new(options.queue_max.clamp(1, Semaphore::MAX_PERMITS))),
             work: Notify::new(),
             heartbeats: Heartbeats::new(options.clock.monotonic()),
             ended: OnceLock::new(),
@@ -212,12 +217,7 @@ impl MetaManager {
     /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if the manager ended before storage said what became of
     /// it; [`Closed`](ErrorKind::Closed) and [`Fenced`](ErrorKind::Fenced).
     pub async fn transact<T>(&self, change: impl FnOnce(&mut Txn<'_>) -> Result<T>) -> Result<T> {
-        if IN_CLOSURE.get() {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                "transact was called inside the closure of another transaction: use the closure's own `txn`",
-            ));
-        }
+        check_not_in_closure()?;
         let place = self.shared.place().await?;
         let (result, durable) = self.shared.accept(change, place)?;
         match durable {
@@ -235,7 +235,9 @@ impl MetaManager {
     ///
     /// # Errors
     /// What the catalog's own `close` reports; the records are safe all the same.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) inside the closure of a transaction.
     pub async fn close(&self) -> Result<()> {
+        check_not_in_closure()?;
         self.shared.end(closed());
         self.shared.work.notify_one();
         let mut finished = self.shared.finished.subscribe();
@@ -356,8 +358,26 @@ impl Accepted {
     }
 }
 
+/// The closure holds the lock that every change waits for.
+fn check_not_in_closure() -> Result<()> {
+    if IN_CLOSURE.get() {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            "the meta manager was called inside the closure of a transaction: use the closure's own `txn`",
+        ));
+    }
+    Ok(())
+}
+
 fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the meta manager is closed: open the store again")
+}
+
+fn stopped() -> Error {
+    Error::new(
+        ErrorKind::Closed,
+        "the meta manager has stopped, because its runtime ended or its catalog panicked: open the store again",
+    )
 }
 
 fn unknown() -> Error {

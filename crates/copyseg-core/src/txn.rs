@@ -227,13 +227,7 @@ impl<'a> Txn<'a> {
     }
 
     fn check_not_set_aside(&self, key: RecordKey) -> Result<()> {
-        if self.state.is_set_aside(key) {
-            return Err(Error::new(
-                ErrorKind::SetAside,
-                format!("{key} could not be decoded and was set aside: see `copyseg check --list`"),
-            ));
-        }
-        Ok(())
+        check_not_set_aside(&self.state, key)
     }
 
     /// The next id of the counter that nothing of this kind uses; callers may have brought ids of their own.
@@ -250,6 +244,16 @@ impl<'a> Txn<'a> {
             }
         }
     }
+}
+
+fn check_not_set_aside(state: &Snapshot, key: RecordKey) -> Result<()> {
+    if state.is_set_aside(key) {
+        return Err(Error::new(
+            ErrorKind::SetAside,
+            format!("{key} could not be decoded and was set aside: see `copyseg check --list`"),
+        ));
+    }
+    Ok(())
 }
 
 /// The record of the id counter. It is kept in the first store record after the format that was not set aside,

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, oneshot};
 use tracing::{error, warn};
 
 use super::recovery::Recovered;
-use super::{Changes, Shared, backoff, unknown};
+use super::{Changes, Shared, backoff, stopped, unknown};
 use crate::catalog::{Batch, Head, Limits, Operation, RecordCounts, RecordKey, RecordKind, random};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{JobId, TaskId};
@@ -52,6 +52,9 @@ pub(super) struct Committer {
     /// Those of them that nothing will ever show: they are deleted when there is room.
     debt: BTreeSet<RecordKey>,
     sweeping: bool,
+    /// Answers whoever waits and refuses whoever comes, however this ends: a catalog may panic, and the runtime may
+    /// end before this has run at all.
+    _end: End,
 }
 
 enum Outcome {
@@ -69,12 +72,11 @@ enum Outcome {
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, recovered: Recovered) -> Self {
         let debt: BTreeSet<_> = recovered.orphans.into_iter().collect();
-        Self { shared, head: recovered.head, hidden: recovered.hidden, debt, sweeping: true }
+        let _end = End(Arc::clone(&shared));
+        Self { shared, head: recovered.head, hidden: recovered.hidden, debt, sweeping: true, _end }
     }
 
     pub(super) async fn run(mut self) {
-        // Answers whoever waits and refuses whoever comes, however this task ends: a catalog may panic.
-        let end = End(Arc::clone(&self.shared));
         loop {
             let (items, batch) = self.gather();
             if items.is_empty() && batch.operations().is_empty() {
@@ -96,7 +98,6 @@ impl Committer {
                 }
             }
         }
-        drop(end);
     }
 
     async fn wait(&mut self) {
@@ -165,6 +166,11 @@ impl Committer {
                     Err(error) => error,
                 },
                 Err(error) if error.kind() == ErrorKind::OutcomeUnknown => error,
+                // Closed behind the manager's back, it will never answer again.
+                Err(error) if error.kind() == ErrorKind::Closed => {
+                    let answer = if unsettled { unsettled_for_good(error.clone()) } else { error.clone() };
+                    return Outcome::Over { answer, reason: error };
+                }
                 Err(error) if unsettled => error,
                 Err(error) => return Outcome::Refused(error),
             };
@@ -218,8 +224,9 @@ impl Committer {
             answers.push(answer);
         }
         if let Some(state) = newest {
-            let sender = self.shared.changes.lock();
-            self.shared.published.store(Arc::new(state));
+            let shared = &self.shared;
+            let sender = shared.changes.lock();
+            shared.heartbeats.publish(&shared.published, state, &changes, shared.options.clock.monotonic());
             for change in changes {
                 // Nobody may be listening.
                 let _ = sender.send(change);
@@ -271,7 +278,8 @@ impl Committer {
             warn!("storage refused to sweep what no job claims, trying again later: {}", error.chain());
         }
         let single = items.len() == 1 && error.kind() == ErrorKind::TooLarge;
-        let answer = if single {
+        // Damage is not cured by trying again.
+        let answer = if single || error.kind() == ErrorKind::Corrupt {
             error
         } else {
             Error::with_source(
@@ -340,9 +348,12 @@ impl Drop for End {
         if std::thread::panicking() {
             error!("the committer panicked: the meta manager takes no more work");
         }
-        self.0.end(unknown());
-        // Dropping an item drops its answer, which its caller reads as an unknown outcome.
-        self.0.accepted.lock().queue.clear();
+        let reason = stopped();
+        self.0.end(reason.clone());
+        // What is still in the queue was never sent. Whoever was in the batch sees the answer dropped, and reads it
+        // as an unknown outcome.
+        let waiting = std::mem::take(&mut self.0.accepted.lock().queue);
+        fail(waiting, &reason);
         self.0.places.close();
         // Subscribers read what was sent before, and then that nothing more will come.
         *self.0.changes.lock() = broadcast::Sender::new(1);

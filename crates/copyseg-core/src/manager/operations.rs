@@ -12,7 +12,6 @@ use crate::filter::{JobFilter, TaskFilter};
 use crate::id::{CollectionId, JobId, NodeId, TaskId};
 use crate::job::Job;
 use crate::task::{Claim, NewTask, Task, TaskState};
-use crate::txn::{check_claim, stale};
 use crate::wire::RECORD_BYTES_MAX;
 
 /// Jobs. Errors are those of the [`Txn`](crate::Txn) operation of the same name and of
@@ -111,30 +110,22 @@ impl MetaManager {
 impl MetaManager {
     /// Gives a pending task to a worker. The claim counts as its first heartbeat.
     pub async fn claim_task(&self, id: TaskId, node: NodeId) -> Result<Claim> {
-        let claim = self.transact(|txn| txn.claim_task(id, node)).await?;
-        self.shared.heartbeats.beat(claim, self.shared.options.clock.monotonic());
-        Ok(claim)
+        self.transact(|txn| txn.claim_task(id, node)).await
     }
 
     /// Reports that the task's segments are copied and durable.
     pub async fn complete_task(&self, claim: Claim) -> Result<()> {
-        self.transact(|txn| txn.complete_task(claim)).await?;
-        self.shared.heartbeats.forget(claim);
-        Ok(())
+        self.transact(|txn| txn.complete_task(claim)).await
     }
 
     /// Reports that the task cannot be done.
     pub async fn fail_task(&self, claim: Claim, reason: &str) -> Result<()> {
-        self.transact(|txn| txn.fail_task(claim, reason)).await?;
-        self.shared.heartbeats.forget(claim);
-        Ok(())
+        self.transact(|txn| txn.fail_task(claim, reason)).await
     }
 
     /// Gives the task back for a later attempt; `reason` says why it waits.
     pub async fn release_task(&self, claim: Claim, reason: &str) -> Result<()> {
-        self.transact(|txn| txn.release_task(claim, reason)).await?;
-        self.shared.heartbeats.forget(claim);
-        Ok(())
+        self.transact(|txn| txn.release_task(claim, reason)).await
     }
 
     /// Says that the worker with this claim is alive. Costs no write: heartbeats live in memory, and after a
@@ -142,24 +133,24 @@ impl MetaManager {
     ///
     /// # Errors
     /// [`StaleClaim`](crate::ErrorKind::StaleClaim) if the attempt is over: stop working on the task.
+    /// [`SetAside`](crate::ErrorKind::SetAside) if the task's record was.
     pub fn heartbeat(&self, claim: Claim) -> Result<()> {
-        let state = self.read()?;
-        let task = check_claim(state.task(claim.task), claim)?;
-        if task.state != TaskState::InProgress {
-            return Err(stale(claim, &format!("the task is {}", task.state)));
-        }
-        self.shared.heartbeats.beat(claim, self.shared.options.clock.monotonic());
-        Ok(())
+        let shared = &self.shared;
+        shared.check_running()?;
+        shared.heartbeats.beat(&shared.published, claim, shared.options.clock.monotonic())
     }
 
     /// The claims whose worker was not heard of for `timeout`, to be released. Visits every task in progress.
     pub fn silent_claims(&self, timeout: Duration) -> Result<Vec<Claim>> {
-        let snapshot = self.snapshot()?;
-        Ok(self.shared.heartbeats.silent(&snapshot, self.shared.options.clock.monotonic(), timeout))
+        let shared = &self.shared;
+        shared.check_running()?;
+        Ok(shared.heartbeats.silent(&shared.published, shared.options.clock.monotonic(), timeout))
     }
 
     /// Gives back every task that a lost worker has, of any number, and says how many there were. What the
     /// worker still reports is refused from then on.
+    ///
+    /// Many tasks take several transactions: after an error some may have been given back. Repeat it.
     pub async fn reassign_node(&self, node: NodeId, reason: &str) -> Result<usize> {
         let running = TaskFilter::new().node(node).states([TaskState::InProgress]);
         // One batch of this many tasks is sure to fit.

@@ -28,6 +28,7 @@ pub(super) struct Recovered {
     /// Every stored record that the snapshot does not show.
     pub(super) hidden: HashSet<RecordKey>,
     has_format: bool,
+    has_counter: bool,
 }
 
 /// How often a lost answer to `acquire` is asked for again.
@@ -51,6 +52,22 @@ pub(super) async fn acquire(catalog: &dyn Catalog) -> Result<Head> {
             result => return result,
         }
     }
+}
+
+/// Refuses a store of a newer version before it is taken from its owner, and before a byte of it is written.
+pub(super) async fn check_format(catalog: &dyn Catalog) -> Result<()> {
+    let mut pages = catalog.load().await?.pages;
+    while let Some(page) = pages.try_next().await? {
+        for record in &page {
+            match decode_record(record) {
+                _ if record.key.kind != RecordKind::Store => return Ok(()),
+                Ok(DecodedRecord::Format(format)) => format.check_readable()?,
+                Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Snapshot {
@@ -116,7 +133,12 @@ impl Gathering {
     }
 
     fn finish(self, head: Head) -> Recovered {
-        let mut recovered = Recovered { head, has_format: self.has_format, ..Recovered::default() };
+        let mut recovered = Recovered {
+            head,
+            has_format: self.has_format,
+            has_counter: self.next_id.is_some(),
+            ..Recovered::default()
+        };
         recovered.hidden.extend(self.set_aside.keys().chain(&self.store));
         let next_id = self.next_id.unwrap_or_else(|| self.rebuilt_counter());
         let mut visible = Vec::with_capacity(self.tasks.len());
@@ -191,13 +213,18 @@ impl Recovered {
         }
     }
 
-    /// What a new store is given first: its format and its counter. A store without a counter has lost it.
+    /// What a new store is given first: its format and its counter. A store without a counter has lost it; a rebuilt
+    /// one is kept at once, because what it was rebuilt from may be removed.
     pub(super) fn records_to_write(&self) -> Result<Vec<Operation>> {
-        if self.has_format {
-            return Ok(Vec::new());
+        let mut operations = Vec::new();
+        if !self.has_format {
+            let format = wire::encode_format(&StoreFormat::current())?;
+            operations.push(Operation::Put(StoreFormat::KEY, format));
         }
-        let format = Operation::Put(StoreFormat::KEY, wire::encode_format(&StoreFormat::current())?);
-        Ok(vec![format, counter_record(&self.snapshot)?])
+        if !self.has_counter {
+            operations.push(counter_record(&self.snapshot)?);
+        }
+        Ok(operations)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{MetaManager, Work, unknown};
+use super::{MetaManager, Work, check_not_in_closure, unknown};
 use crate::catalog::{Limits, Operation};
 use crate::error::{ErrorKind, Result};
 use crate::id::JobId;
@@ -26,6 +26,7 @@ impl MetaManager {
     /// Those of [`Txn::add_job`](crate::Txn::add_job) and of [`transact`](Self::transact);
     /// [`TooLarge`](ErrorKind::TooLarge) if a single record is.
     pub async fn add_job(&self, job: NewJob, tasks: Vec<NewTask>) -> Result<JobId> {
+        check_not_in_closure()?;
         // The job's own record and the counter's.
         if tasks.len() + 2 <= self.shared.limits.operations_max {
             let (job, tasks) = (job.clone(), tasks.clone());

@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use super::Txn;
 use super::jobs::illegal;
+use super::{Txn, check_not_set_aside, task_key};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{NodeId, TaskId};
 use crate::job::{Job, JobState};
+use crate::snapshot::Snapshot;
 use crate::task::{Claim, Task, TaskState};
 
 impl Txn<'_> {
@@ -41,7 +42,8 @@ impl Txn<'_> {
     /// Reports that the task's segments are copied and durable. Repeating the report is fine.
     ///
     /// # Errors
-    /// [`StaleClaim`](ErrorKind::StaleClaim) if the attempt is over: what it copied does not count.
+    /// [`StaleClaim`](ErrorKind::StaleClaim) if the attempt is over: what it copied does not count;
+    /// [`SetAside`](ErrorKind::SetAside).
     pub fn complete_task(&mut self, claim: Claim) -> Result<()> {
         self.report(claim, TaskState::Completed, "")
     }
@@ -50,7 +52,7 @@ impl Txn<'_> {
     /// report is fine. What it means for the job is the caller's to decide.
     ///
     /// # Errors
-    /// [`StaleClaim`](ErrorKind::StaleClaim) if the attempt is over.
+    /// [`StaleClaim`](ErrorKind::StaleClaim) if the attempt is over; [`SetAside`](ErrorKind::SetAside).
     pub fn fail_task(&mut self, claim: Claim, reason: &str) -> Result<()> {
         self.report(claim, TaskState::Failed, reason)
     }
@@ -59,13 +61,13 @@ impl Txn<'_> {
     /// the next claim.
     ///
     /// # Errors
-    /// [`StaleClaim`](ErrorKind::StaleClaim) if the attempt is over.
+    /// [`StaleClaim`](ErrorKind::StaleClaim) if the attempt is over; [`SetAside`](ErrorKind::SetAside).
     pub fn release_task(&mut self, claim: Claim, reason: &str) -> Result<()> {
         self.report(claim, TaskState::Pending, reason)
     }
 
     fn report(&mut self, claim: Claim, state: TaskState, reason: &str) -> Result<()> {
-        let task = check_claim(self.state.task(claim.task), claim)?;
+        let task = check_claim(&self.state, claim)?;
         if task.state == state && (state != TaskState::Failed || task.reason == reason) {
             return Ok(());
         }
@@ -85,8 +87,9 @@ impl Txn<'_> {
 }
 
 /// The task, if `claim` is the last that was given out for it.
-pub(crate) fn check_claim(task: Option<&Arc<Task>>, claim: Claim) -> Result<&Arc<Task>> {
-    let task = task.ok_or_else(|| stale(claim, "the task was removed"))?;
+pub(crate) fn check_claim(state: &Snapshot, claim: Claim) -> Result<&Arc<Task>> {
+    check_not_set_aside(state, task_key(claim.task))?;
+    let task = state.task(claim.task).ok_or_else(|| stale(claim, "the task was removed"))?;
     if task.incarnation != claim.incarnation {
         return Err(stale(claim, "the task belongs to another job now"));
     }

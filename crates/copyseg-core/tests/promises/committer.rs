@@ -229,6 +229,12 @@ async fn transact_inside_a_closure_is_an_error_and_no_deadlock() {
     let meta = fixture.meta.clone();
     let nested = fixture.meta.transact(|_| Ok(meta.transact(|_| Ok(())).now_or_never())).await.unwrap();
     assert_eq!(nested.unwrap().unwrap_err().kind(), ErrorKind::InvalidArgument);
+    // As many tasks as to be added in several batches, by a task that would wait for the closure to end.
+    let large = || meta.add_job(job(1), (0..20_000).map(task).collect());
+    let nested = fixture.meta.transact(|_| Ok(large().now_or_never())).await.unwrap();
+    assert_eq!(nested.unwrap().unwrap_err().kind(), ErrorKind::InvalidArgument);
+    let nested = fixture.meta.transact(|_| Ok(meta.close().now_or_never())).await.unwrap();
+    assert_eq!(nested.unwrap().unwrap_err().kind(), ErrorKind::InvalidArgument);
     let read = fixture.meta.transact(|_| meta.snapshot().map(|snapshot| snapshot.revision())).await;
     assert_eq!(read.unwrap(), Revision(0), "reading the published state is fine");
     fixture.add(1, []).await;
@@ -346,9 +352,59 @@ async fn a_panic_of_the_catalog_leaves_nobody_waiting() {
     panics.store(true, Ordering::SeqCst);
     let update = |n| meta.update_job(JobId(1), [JobAction::Rows(n)]);
     let (first, second) = tokio::join!(update(1), update(2));
-    for answer in [first, second, update(3).await] {
+    for answer in [first, second] {
         assert_eq!(answer.unwrap_err().kind(), ErrorKind::OutcomeUnknown);
     }
+    assert_eq!(update(3).await.unwrap_err().kind(), ErrorKind::Closed, "this one was never sent");
+    assert_eq!(meta.snapshot().unwrap_err().kind(), ErrorKind::Closed);
     meta.close().await.unwrap();
     assert_eq!(open(&store).await.get_job(JobId(1)).unwrap().unwrap().rows, None);
+}
+
+/// The runtime that opened the manager may end, even before the committer has run for the first time.
+#[test]
+fn a_manager_that_outlives_its_runtime_leaves_nobody_waiting() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let store = MemoryCatalog::new();
+    runtime().block_on(async { open(&store).await.add_job(job(1), vec![]).await }).unwrap();
+    let meta = runtime().block_on(open(&store));
+    let update = async {
+        let update = meta.update_job(JobId(1), [JobAction::Rows(1)]);
+        tokio::time::timeout(Duration::from_secs(60), update).await
+    };
+    let answer = runtime().block_on(update).expect("nobody waits for ever");
+    assert_eq!(answer.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+/// Trying again would not help, so nobody is advised to.
+#[tokio::test(start_paused = true)]
+async fn a_catalog_that_was_closed_ends_its_manager() {
+    let fixture = Fixture::new().await;
+    fixture.add(1, []).await;
+    fixture.faults.close().await.unwrap();
+    for _ in 0..2 {
+        let update = fixture.meta.update_job(JobId(1), [JobAction::Rows(1)]);
+        assert_eq!(update.await.unwrap_err().kind(), ErrorKind::Closed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_catalog_that_was_closed_before_an_outcome_was_known_leaves_it_unknown() {
+    let fixture = Fixture::new().await;
+    fixture.add(1, []).await;
+    fixture.faults.fail_nth_of(Call::Commit, 0, Fault::Lost);
+    let update = fixture.spawn_update(1, "never");
+    super::eventually(async || fixture.faults.faults_injected() > 0).await;
+    fixture.faults.close().await.unwrap();
+    assert_eq!(update.await.unwrap().unwrap_err().kind(), ErrorKind::OutcomeUnknown);
+}
+
+#[tokio::test]
+async fn any_number_is_fine_as_an_option() {
+    for number in [0, usize::MAX] {
+        let options = ManagerOptions { queue_max: number, lag_max: number, ..ManagerOptions::default() };
+        let fixture = Fixture::with(MemoryCatalog::new(), options).await;
+        let _subscription = fixture.meta.subscribe().unwrap();
+        fixture.add(1, []).await;
+    }
 }

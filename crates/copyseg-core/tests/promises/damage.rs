@@ -115,6 +115,21 @@ async fn the_id_of_a_task_that_was_set_aside_is_refused_everywhere() {
     assert_eq!(records(&store).await, before);
 }
 
+/// Its worker is told why nothing can be reported, rather than that the task is gone.
+#[tokio::test]
+async fn the_claim_on_a_task_that_was_set_aside_is_refused_as_set_aside() {
+    let fixture = Fixture::new().await;
+    fixture.add(1, [11]).await;
+    let claim = fixture.meta.claim_task(TaskId(11), NodeId(5)).await.unwrap();
+    fixture.meta.close().await.unwrap();
+    tamper(&fixture.store, [Operation::Put(task_key(11), Arc::from([0_u8; 9]))]).await;
+    let meta = open(&fixture.store).await;
+    let set_aside = ErrorKind::SetAside;
+    assert_eq!(meta.heartbeat(claim).unwrap_err().kind(), set_aside);
+    assert_eq!(meta.complete_task(claim).await.unwrap_err().kind(), set_aside);
+    assert_eq!(meta.release_task(claim, "").await.unwrap_err().kind(), set_aside);
+}
+
 /// Its tasks are invisible, but they are not leftovers: with the job's record restored, all is as it was.
 #[tokio::test]
 async fn the_tasks_of_a_job_that_was_set_aside_wait_for_it() {
@@ -230,14 +245,31 @@ async fn a_store_from_the_future_is_refused_whole(
     assert_eq!(records(&store).await, before);
 }
 
+/// A counter that had to be rebuilt does not depend on the records that it was rebuilt from.
+#[tokio::test]
+async fn a_rebuilt_counter_outlives_what_it_was_rebuilt_from() {
+    let fixture = Fixture::new().await;
+    fixture.add(5_000_000, []).await;
+    fixture.meta.close().await.unwrap();
+    tamper(&fixture.store, [Operation::Put(COUNTER, Arc::from([0_u8; 9]))]).await;
+    let meta = open(&fixture.store).await;
+    meta.remove_job(JobId(5_000_000)).await.unwrap();
+    meta.drop_set_aside(COUNTER).await.unwrap();
+    meta.close().await.unwrap();
+    let next = open(&fixture.store).await.allocate_ids(1).await.unwrap().start;
+    assert!(next > 5_000_000, "{next} may have been given out before");
+}
+
 /// The format record says which readers understand the rest: format 9, at least reader 2, created by "9".
 #[tokio::test]
 async fn a_store_whose_format_needs_a_newer_reader_is_refused_whole() {
     let (store, _) = damaged(task_key(12)).await;
     tamper(&store, [Operation::Put(FORMAT, sealed(FORMAT, 1, 0, &[9, 2, 1, b'9']))]).await;
+    let head = store.head().await.unwrap();
     let error = MetaManager::open(Arc::new(store.clone()), ManagerOptions::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("format 9"), "{error}");
+    assert_eq!(store.head().await.unwrap(), head, "its owner, of the newer version, is not fenced");
 
     tamper(&store, [Operation::Put(FORMAT, sealed(FORMAT, 1, 0, &[9, 1, 1, b'9']))]).await;
     open(&store).await.update_job(JobId(2), [JobAction::Rows(1)]).await.unwrap();

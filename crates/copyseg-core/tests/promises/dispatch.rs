@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use copyseg_core::{Catalog, Claim, ErrorKind, JobId, JobState, NodeId, Result, TaskId, TaskState};
+use copyseg_core::{
+    Catalog, Claim, ErrorKind, JobId, JobState, NodeId, Result, TaskAction, TaskId, TaskState,
+};
 use rstest::rstest;
 
 use super::{Fixture, job, open, task, visible};
@@ -172,6 +174,35 @@ async fn a_worker_that_is_silent_for_too_long_is_found_and_a_beating_one_is_not(
     assert_eq!(fixture.meta.silent_claims(timeout).unwrap(), [], "a claim is its own first heartbeat");
     fixture.clock.advance(timeout);
     assert_eq!(fixture.meta.silent_claims(timeout).unwrap(), [again, beating]);
+}
+
+/// A claim is its own first heartbeat also as part of a larger transaction, or if nobody waits for the answer.
+#[rstest]
+#[tokio::test]
+async fn a_claim_is_not_silent_at_once_however_it_was_made(#[values(true, false)] dropped: bool) {
+    let fixture = Fixture::new().await;
+    fixture.add(1, [11]).await;
+    let timeout = Duration::from_secs(60);
+    fixture.clock.advance(10 * timeout);
+    if dropped {
+        fixture.slow.hold_commits();
+        let meta = fixture.meta.clone();
+        let caller = tokio::spawn(async move { meta.claim_task(TaskId(11), NodeId(5)).await });
+        fixture.slow.commit_held().await;
+        caller.abort();
+        fixture.slow.release_commits();
+        super::until_idle().await;
+    } else {
+        fixture.meta.transact(|txn| txn.claim_task(TaskId(11), NodeId(5))).await.unwrap();
+    }
+    let claim = fixture.meta.get_task(TaskId(11)).unwrap().unwrap().claim().unwrap();
+    assert_eq!(fixture.meta.silent_claims(timeout).unwrap(), []);
+    fixture.clock.advance(timeout);
+    assert_eq!(fixture.meta.silent_claims(timeout).unwrap(), [claim]);
+
+    // Changing the task otherwise is no sign of life.
+    fixture.meta.update_task(TaskId(11), [TaskAction::Slots(2)]).await.unwrap();
+    assert_eq!(fixture.meta.silent_claims(timeout).unwrap(), [claim]);
 }
 
 /// The wall clock may jump; nobody is declared dead for it.
