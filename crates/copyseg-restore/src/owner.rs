@@ -101,6 +101,16 @@ impl Owner {
         target.settle(layout::RECORDS).await
     }
 
+    /// The highest id among its target segments.
+    pub(crate) fn last_segment(&self) -> i64 {
+        self.last_segment.0
+    }
+
+    /// Whether it has target segments with the same ids as `other`.
+    pub(crate) fn shares_segments_with(&self, other: &Self) -> bool {
+        self.first_segment <= other.last_segment && other.first_segment <= self.last_segment
+    }
+
     /// Whether this process runs on the host that the owner was made on.
     pub(crate) fn is_of_this_host(&self) -> bool {
         self.host == host()

@@ -103,7 +103,7 @@ impl Run<'_> {
         self.check_may_take(earlier.as_ref()).await?;
         let plan = Plan::of_snapshot(&*self.source).await?;
         plan.check_names(&*self.target)?;
-        let (job, restore) = self.record(&plan).await?;
+        let (job, restore) = self.record(&plan, earlier.as_ref()).await?;
         self.progress.send_modify(|progress| progress.job = Some(job.id));
         if let Err(error) = self.take_target(&job).await {
             if matches!(error.kind(), ErrorKind::InvalidArgument | ErrorKind::AlreadyExists { .. }) {
@@ -117,7 +117,8 @@ impl Run<'_> {
         Ok(Prepared::Job(job))
     }
 
-    async fn record(&self, plan: &Plan) -> Result<(Arc<Job>, String)> {
+    /// Records the job of a new restore, whose segments have ids above those of the `earlier` owner.
+    async fn record(&self, plan: &Plan, earlier: Option<&Owner>) -> Result<(Arc<Job>, String)> {
         let request = self.request;
         let random = getrandom::u64().map_err(|error| {
             let message = "the operating system supplied no random number";
@@ -125,8 +126,15 @@ impl Run<'_> {
         })?;
         let restore = format!("{random:016x}");
         let segments = plan.len() as u64;
-        let allocate =
-            |txn: &mut Txn<'_>| Ok((txn.now(), txn.allocate_job_id()?, txn.allocate_ids(segments)?));
+        let allocate = |txn: &mut Txn<'_>| {
+            let id = txn.allocate_job_id()?;
+            // Another catalog counts from the start too, and a process that was thought to be gone may still copy.
+            let next = txn.allocate_ids(0)?.start;
+            let passed =
+                earlier.map_or(0, |owner| owner.last_segment().saturating_add(1).saturating_sub(next));
+            txn.allocate_ids(u64::try_from(passed).unwrap_or(0))?;
+            Ok((txn.now(), id, txn.allocate_ids(segments)?))
+        };
         let (now, id, segments) = self.manager.transact(allocate).await?;
         let new = NewJob {
             id: Some(id),

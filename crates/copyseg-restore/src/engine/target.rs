@@ -27,9 +27,14 @@ impl Run<'_> {
             Some(_) if is_own => None,
             None => self.owner(job, restore)?.create(target).await?,
             Some(earlier) => {
+                let owner = self.owner(job, restore)?;
+                if owner.shares_segments_with(&earlier) {
+                    // It came after the ids of this job were chosen. Were it still copying, it would copy into them.
+                    return Err(self.refused(&earlier, "was faster"));
+                }
                 self.end_for_good(&earlier).await?;
                 earlier.remove_copies(target).await?;
-                self.owner(job, restore)?.replace(target, &earlier).await?
+                owner.replace(target, &earlier).await?
             }
         };
         if let Some(rival) = rival {

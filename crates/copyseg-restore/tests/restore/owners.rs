@@ -90,6 +90,19 @@ async fn an_unfinished_target_can_be_taken_over_and_the_first_yields() {
 }
 
 #[tokio::test]
+async fn what_a_first_restore_still_copies_never_reaches_segments_of_the_one_that_took_over() {
+    let fixture = Fixture::new().await;
+    begin(&fixture).await;
+    let mut request = other_source(&fixture);
+    request.options.take_over = true;
+    assert!(completed(&run(&other_manager().await, OTHER_CATALOG, &request).await.unwrap()));
+    let restored = fixture.manifest().await.unwrap().segments;
+    let first = fixture.manager.snapshot().unwrap();
+    let mut planned = first.segments_of_job(fixture.jobs()[0].id);
+    assert!(planned.all(|pair| restored.iter().all(|segment| segment.target != pair.target)));
+}
+
+#[tokio::test]
 async fn a_completed_restore_is_never_taken_over() {
     let fixture = Fixture::new().await;
     fixture.restore().await.unwrap();
