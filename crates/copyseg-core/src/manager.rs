@@ -43,6 +43,9 @@ pub struct ManagerOptions {
     /// How many revisions a subscriber may fall behind before it is told that it lagged, from 1 to 65,536. Rounded up
     /// to a power of two.
     pub lag_max: usize,
+    /// How often a manager without work looks whether another writer has taken its store over. A busy one is told by
+    /// its next commit.
+    pub head_check: Duration,
 }
 
 impl Default for ManagerOptions {
@@ -53,6 +56,7 @@ impl Default for ManagerOptions {
             active_jobs_max: None,
             queue_max: 4096,
             lag_max: 1024,
+            head_check: Duration::from_secs(5),
         }
     }
 }

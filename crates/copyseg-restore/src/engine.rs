@@ -241,7 +241,8 @@ impl Drop for Turn {
 
 /// A reason that fits into a record, however long a server's answer was.
 fn short(mut reason: String) -> String {
-    const REASON_BYTES_MAX: usize = 2000;
+    // A record that is nearly full has at least so much room for a reason.
+    const REASON_BYTES_MAX: usize = 1000;
     if reason.len() > REASON_BYTES_MAX {
         reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
         reason.push_str("...");

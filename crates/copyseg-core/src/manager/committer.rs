@@ -83,7 +83,9 @@ impl Committer {
                 if self.is_over() {
                     break;
                 }
-                self.wait().await;
+                if let Some(reason) = self.wait().await {
+                    self.shared.end(reason);
+                }
                 continue;
             }
             match self.commit(&items, &batch).await {
@@ -100,11 +102,22 @@ impl Committer {
         }
     }
 
-    async fn wait(&mut self) {
-        if self.debt.is_empty() || self.sweeping {
-            self.shared.work.notified().await;
-        } else {
-            self.sweeping = tokio::time::timeout(SWEEP_RETRY, self.shared.work.notified()).await.is_err();
+    /// Waits for work, and looks now and then whether the store is still this manager's, because nothing but a
+    /// commit would tell an idle one otherwise. Answers why there will be no more work.
+    async fn wait(&mut self) -> Option<Error> {
+        let retries = !self.debt.is_empty() && !self.sweeping;
+        let patience = if retries { SWEEP_RETRY } else { self.shared.options.head_check };
+        if tokio::time::timeout(patience, self.shared.work.notified()).await.is_ok() {
+            return None;
+        }
+        self.sweeping = true;
+        match self.shared.catalog.head().await {
+            Ok(head) if head.writer != self.head.writer => {
+                let message = format!("another writer took the store over at epoch {}", head.epoch);
+                Some(Error::new(ErrorKind::Fenced, message))
+            }
+            // A store that cannot be read now is for the next commit to deal with.
+            _ => None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! One writer: a second manager fences the first, which can never write again.
 
 use copyseg_conformance::{Call, Fault};
-use copyseg_core::{Catalog, ErrorKind, JobAction, JobId, NewJob, NodeId, TaskAction, TaskId};
+use copyseg_core::{Catalog, ErrorKind, JobAction, JobId, MemoryCatalog, NewJob, NodeId, TaskAction, TaskId};
 use rstest::rstest;
 
 use super::{Fixture, job, open, stored, task, visible};
@@ -135,4 +135,16 @@ async fn of_managers_that_open_at_once_one_owns_the_store() {
         }
     }
     assert_eq!(owners, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_manager_learns_that_it_was_fenced() {
+    let catalog = MemoryCatalog::new();
+    let first = open(&catalog).await;
+    let mut subscription = first.subscribe().unwrap();
+    let second = open(&catalog).await;
+    // Nobody asks the first for anything; its subscribers are told all the same.
+    assert_eq!(subscription.next().await.unwrap_err().kind(), ErrorKind::Fenced);
+    assert_eq!(first.snapshot().unwrap_err().kind(), ErrorKind::Fenced);
+    second.close().await.unwrap();
 }
