@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use copyseg_core::{Batch, Catalog, Error, ErrorKind, Head, Limits, Loaded, Result};
 use redb::StorageBackend;
 
+use crate::error::is_out_of_space;
 use crate::file;
 use crate::load;
 use crate::options::RedbOptions;
@@ -137,7 +138,8 @@ impl Catalog for RedbCatalog {
         let decide =
             move |head: Head| if head == expected { Ok(next) } else { Err(fenced(&name, head, expected)) };
         let work = move |owner: &mut Owner| {
-            owner.with(ErrorKind::OutcomeUnknown, |store| store.write(decide, &batch))
+            let written = owner.with(ErrorKind::OutcomeUnknown, |store| store.write(decide, &batch));
+            written.map_err(|error| settled(owner, error, expected))
         };
         self.writer.call(work).await.map(drop)
     }
@@ -153,6 +155,23 @@ impl Catalog for RedbCatalog {
 
     async fn close(&self) -> Result<()> {
         self.writer.close().await
+    }
+}
+
+/// What is known of a commit that failed, once the file is opened again. Sending it again cures most failures, but
+/// not a full disk: it must not be asked for ever. Nothing of the commit can come later, so a head that has not
+/// moved says that nothing was changed.
+fn settled(owner: &mut Owner, error: Error, expected: Head) -> Error {
+    if error.kind() != ErrorKind::OutcomeUnknown || !is_out_of_space(&error) {
+        return error;
+    }
+    match owner.with(ErrorKind::Corrupt, |store| Ok(store.read()?.0)) {
+        Ok(head) if head == expected => Error::with_source(
+            ErrorKind::Unavailable,
+            "nothing was changed, since no space is left on the disk; free some and try again",
+            error,
+        ),
+        _ => error,
     }
 }
 

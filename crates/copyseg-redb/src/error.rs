@@ -2,6 +2,7 @@
 //! names what was being done.
 
 use std::any::Any;
+use std::error::Error as _;
 use std::fmt::Display;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -72,6 +73,18 @@ fn classify(error: &redb::Error) -> (ErrorKind, &'static str) {
         // as the writer does by itself.
         _ => RETRY,
     }
+}
+
+/// Whether a full disk is behind it.
+pub(crate) fn is_out_of_space(error: &Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(redb::CommitError::Storage(redb::StorageError::Io(error))) = error.downcast_ref() {
+            return matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn classify_io(kind: io::ErrorKind) -> (ErrorKind, &'static str) {

@@ -118,10 +118,7 @@ async fn a_full_disk_loses_nothing_and_writing_goes_on_once_there_is_space() {
                 head = next;
             }
             Err(error) => {
-                assert!(
-                    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::OutcomeUnknown),
-                    "{error:?}"
-                );
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
                 assert!(error.chain().contains("full"), "{}", error.chain());
                 refusals += 1;
                 if refusals == 3 {
@@ -134,6 +131,22 @@ async fn a_full_disk_loses_nothing_and_writing_goes_on_once_there_is_space() {
     }
     assert!(revision > 1, "some fitted");
     assert_eq!(ids(&catalog).await.unwrap(), (0..=revision).collect::<Vec<_>>());
+}
+
+/// Were it unknown, a manager would ask again for as long as the disk is full.
+#[tokio::test]
+async fn a_commit_for_which_the_disk_is_full_certainly_changed_nothing() {
+    let storage = Storage::default();
+    let catalog = open(&storage).await.unwrap();
+    let head = catalog.acquire().await.unwrap();
+    let (next, batch) = commit_after(head, 1);
+    storage.be_full_at_next_sync();
+    let error = catalog.commit(&head, &next, &batch).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert!(error.to_string().contains("free some and try again"), "{error}");
+    assert_eq!(catalog.head().await.unwrap(), head);
+    catalog.commit(&head, &next, &batch).await.unwrap();
+    assert_eq!(ids(&catalog).await.unwrap(), [1]);
 }
 
 #[tokio::test]

@@ -23,8 +23,8 @@ struct Disk {
     bytes: Vec<u8>,
     synced: Vec<u8>,
     steps: Vec<Step>,
-    /// Whether what the next, failing sync was for reaches the disk all the same.
-    failing_sync: Option<bool>,
+    /// How the next sync fails, and whether what it was for reaches the disk all the same.
+    failing_sync: Option<(io::ErrorKind, bool)>,
     refuses_opening: bool,
     hangs: bool,
     length_max: u64,
@@ -71,7 +71,11 @@ impl Storage {
     }
 
     pub(crate) fn fail_next_sync(&self, reaches_the_disk: bool) {
-        self.with(|disk| disk.failing_sync = Some(reaches_the_disk));
+        self.with(|disk| disk.failing_sync = Some((io::ErrorKind::Other, reaches_the_disk)));
+    }
+
+    pub(crate) fn be_full_at_next_sync(&self) {
+        self.with(|disk| disk.failing_sync = Some((io::ErrorKind::StorageFull, false)));
     }
 
     pub(crate) fn refuse_opening(&self, refuses: bool) {
@@ -152,11 +156,11 @@ impl StorageBackend for Storage {
                 disk.synced = disk.bytes.clone();
                 Ok(())
             }
-            Some(reaches_the_disk) => {
+            Some((kind, reaches_the_disk)) => {
                 if !reaches_the_disk {
                     disk.bytes = disk.synced.clone();
                 }
-                Err(io::Error::other("the disk failed to sync"))
+                Err(io::Error::new(kind, "the disk failed to sync"))
             }
         }
     }
