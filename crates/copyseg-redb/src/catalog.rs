@@ -5,15 +5,14 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use copyseg_core::{Batch, Catalog, Error, ErrorKind, Head, Limits, Loaded, Result};
+use copyseg_local::{Owner, Writer, resolve};
 use redb::StorageBackend;
 
 use crate::error::is_out_of_space;
-use crate::file;
 use crate::load;
 use crate::options::RedbOptions;
 use crate::source::Source;
 use crate::store::Store;
-use crate::writer::{Owner, Writer};
 
 /// redb itself sets no bounds. A batch is held in memory until it is written, and everybody waits for it: with
 /// these, a quarter of the default cache, and below 0.1 s for new records, 0.4 s for scattered ones (measured).
@@ -46,7 +45,7 @@ const LIMITS: Limits = Limits { operations_max: 16_384, bytes_max: 16 << 20 };
 /// ```
 #[derive(Debug)]
 pub struct RedbCatalog {
-    writer: Writer,
+    writer: Writer<Source>,
 }
 
 impl RedbCatalog {
@@ -62,7 +61,7 @@ impl RedbCatalog {
     /// - [`Unavailable`](ErrorKind::Unavailable): no permission, no space, or a failing disk.
     pub async fn open(path: impl AsRef<Path>, options: RedbOptions) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        Self::start(move || Ok(Source::File(file::resolve(&path)?, options))).await
+        Self::start(move || Ok(Source::File(resolve(&path)?, options))).await
     }
 
     /// Opens the catalog in the file at `path` for [`head`](Catalog::head) and [`load`](Catalog::load) alone; the rest
@@ -75,7 +74,7 @@ impl RedbCatalog {
     /// As [`open`](Self::open).
     pub async fn open_read_only(path: impl AsRef<Path>, options: RedbOptions) -> Result<Self> {
         let path = path.as_ref().to_owned();
-        Self::start(move || Ok(Source::ReadOnly(file::resolve(&path)?, options))).await
+        Self::start(move || Ok(Source::ReadOnly(resolve(&path)?, options))).await
     }
 
     /// Opens a catalog in a storage other than a file, such as one that fails on purpose in a test.
@@ -119,7 +118,7 @@ impl RedbCatalog {
 impl Catalog for RedbCatalog {
     async fn acquire(&self) -> Result<Head> {
         let nothing = Batch::from_iter([]);
-        let work = move |owner: &mut Owner| {
+        let work = move |owner: &mut Owner<Source>| {
             owner.with(ErrorKind::OutcomeUnknown, |store| store.write(|head| head.acquired(), &nothing))
         };
         self.writer.call(work).await
@@ -137,9 +136,12 @@ impl Catalog for RedbCatalog {
         let name = self.writer.name().to_owned();
         let decide =
             move |head: Head| if head == expected { Ok(next) } else { Err(fenced(&name, head, expected)) };
-        let work = move |owner: &mut Owner| {
+        let work = move |owner: &mut Owner<Source>| {
             let written = owner.with(ErrorKind::OutcomeUnknown, |store| store.write(decide, &batch));
-            written.map_err(|error| settled(owner, error, expected))
+            written.map_err(|error| match is_out_of_space(&error) {
+                true => owner.settle(error, expected, |store| Ok(store.read()?.0)),
+                false => error,
+            })
         };
         self.writer.call(work).await.map(drop)
     }
@@ -155,23 +157,6 @@ impl Catalog for RedbCatalog {
 
     async fn close(&self) -> Result<()> {
         self.writer.close().await
-    }
-}
-
-/// What is known of a commit that failed, once the file is opened again. Sending it again cures most failures, but
-/// not a full disk: it must not be asked for ever. Nothing of the commit can come later, so a head that has not
-/// moved says that nothing was changed.
-fn settled(owner: &mut Owner, error: Error, expected: Head) -> Error {
-    if error.kind() != ErrorKind::OutcomeUnknown || !is_out_of_space(&error) {
-        return error;
-    }
-    match owner.with(ErrorKind::Corrupt, |store| Ok(store.read()?.0)) {
-        Ok(head) if head == expected => Error::with_source(
-            ErrorKind::Unavailable,
-            "nothing was changed, since no space is left on the disk; free some and try again",
-            error,
-        ),
-        _ => error,
     }
 }
 

@@ -2,13 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use copyseg_core::{Error, ErrorKind, Result};
+use copyseg_local::{Identity, create_folder, io_failed};
 use tempfile::TempPath;
-
-use crate::error::io_failed;
 
 /// The first bytes of every redb file.
 const MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
@@ -18,35 +16,6 @@ const VERSION_AT: [usize; 2] = [64, 192];
 const HEADER_LENGTH: u64 = 320;
 /// The newest file format that redb 4 reads.
 const VERSION_MAX: u8 = 3;
-
-/// Which file it is, whatever it is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Identity {
-    device: u64,
-    inode: u64,
-}
-
-impl From<fs::Metadata> for Identity {
-    fn from(metadata: fs::Metadata) -> Self {
-        Self { device: metadata.dev(), inode: metadata.ino() }
-    }
-}
-
-/// The path with every symbolic link resolved, so that it means the same file whatever the process does next.
-pub(crate) fn resolve(path: &Path) -> Result<PathBuf> {
-    let doing = || format!("cannot open the catalog {}", path.display());
-    match fs::canonicalize(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        result => return result.map_err(|error| io_failed(doing(), error)),
-    }
-    let absolute = std::path::absolute(path).map_err(|error| io_failed(doing(), error))?;
-    match (absolute.parent().map(fs::canonicalize), absolute.file_name()) {
-        (Some(Ok(folder)), Some(name)) => Ok(folder.join(name)),
-        (Some(Err(error)), Some(_)) if error.kind() == io::ErrorKind::NotFound => Ok(absolute),
-        (Some(Err(error)), Some(_)) => Err(io_failed(doing(), error)),
-        _ => Err(io_failed(doing(), io::ErrorKind::IsADirectory.into())),
-    }
-}
 
 /// Which file is at `path`, if any; refuses what redb must not be given, and changes nothing.
 pub(crate) fn inspect(path: &Path) -> Result<Option<Identity>> {
@@ -89,15 +58,10 @@ fn refusal(header: &[u8]) -> Option<(ErrorKind, String)> {
     }
 }
 
-/// Whether `path` still leads to the file that was opened.
-pub(crate) fn is_at(path: &Path, identity: Identity) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| Identity::from(metadata) == identity)
-}
-
 /// A new empty file in the folder of `path`, readable by this user alone, still without that name: a process
 /// killed while redb fills it leaves nothing at `path`.
 pub(crate) fn start(path: &Path) -> io::Result<(File, TempPath)> {
-    let folder = folder_of(path);
+    let folder = path.parent().unwrap_or(path);
     create_folder(folder)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let file = tempfile::Builder::new().prefix(&format!(".{name}.")).suffix(".new").tempfile_in(folder)?;
@@ -111,34 +75,4 @@ pub(crate) fn finish(file: TempPath, path: &Path) -> io::Result<bool> {
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error.error),
     }
-}
-
-/// Makes the name of a file durable. Done at every open, since the process that created it may have died before.
-pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
-    File::open(folder_of(path))?.sync_all()
-}
-
-/// Drops what the system caches of a file after a write to it failed. Linux marks pages that it could not write
-/// as clean, so reading them back would show as stored what is not (Rebello et al., "Can Applications Recover from
-/// fsync Failures?", USENIX ATC 2020).
-#[cfg_attr(not(target_os = "linux"), expect(unused_variables))]
-pub(crate) fn forget_cached(path: &Path) {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = File::open(path)
-        .and_then(|file| Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?))
-    {
-        tracing::warn!(path = %path.display(), %error, "cannot drop the cached pages of the catalog");
-    }
-}
-
-/// Creates a folder and those above it, each durable in the one above.
-fn create_folder(folder: &Path) -> io::Result<()> {
-    let missing = folder.ancestors().take_while(|folder| !folder.exists());
-    let missing: Vec<&Path> = missing.filter(|folder| !folder.as_os_str().is_empty()).collect();
-    fs::create_dir_all(folder)?;
-    missing.into_iter().try_for_each(sync_folder_of)
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().unwrap_or(path)
 }

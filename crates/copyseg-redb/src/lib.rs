@@ -5,13 +5,11 @@
 
 mod options;
 mod catalog;
-mod writer;
 mod source;
 mod store;
 mod load;
 mod keys;
 mod file;
-mod holder;
 mod error;
 
 pub use catalog::RedbCatalog;

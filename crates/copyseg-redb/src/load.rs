@@ -3,14 +3,15 @@
 use std::thread;
 
 use copyseg_core::{Error, ErrorKind, Loaded, Record, RecordKey, RecordKind, Result};
+use copyseg_local::{Storage, Writer, guard};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use redb::{ReadTransaction, ReadableTable, TableError};
 use tokio::sync::mpsc;
 
-use crate::error::{failed, guard};
+use crate::error::failed;
 use crate::keys::records;
-use crate::writer::Writer;
+use crate::source::Source;
 
 /// A page is full with this many bytes, however few the records, so that large records need little memory too.
 const PAGE_BYTES_MAX: usize = 4 << 20;
@@ -21,21 +22,22 @@ type Pages = mpsc::Sender<Result<Vec<Record>>>;
 /// until the stream has ended or is dropped, and the catalog stays open unless it is closed.
 pub(crate) fn pages(
     transaction: ReadTransaction,
-    writer: Writer,
+    writer: Writer<Source>,
 ) -> Result<BoxStream<'static, Result<Vec<Record>>>> {
     let doing = format!("cannot load {}", writer.name());
     let (pages, mut receiver) = mpsc::channel(1);
     let read = {
         let doing = doing.clone();
         move || {
-            let error = match guard(ErrorKind::Corrupt, &doing, || Ok(send(&transaction, &pages))) {
-                Ok(Ok(())) => return,
-                Ok(Err(redb::Error::DatabaseClosed | redb::Error::PreviousIo)) => {
-                    interrupted(&doing, &writer)
-                }
-                Ok(Err(error)) => failed(doing, error),
-                Err(panic) => panic,
-            };
+            let error =
+                match guard(Source::ENGINE, ErrorKind::Corrupt, &doing, || Ok(send(&transaction, &pages))) {
+                    Ok(Ok(())) => return,
+                    Ok(Err(redb::Error::DatabaseClosed | redb::Error::PreviousIo)) => {
+                        interrupted(&doing, &writer)
+                    }
+                    Ok(Err(error)) => failed(doing, error),
+                    Err(panic) => panic,
+                };
             // If nobody listens any more, nobody misses the rest.
             let _ = pages.blocking_send(Err(error));
         }
@@ -77,7 +79,7 @@ fn send(transaction: &ReadTransaction, pages: &Pages) -> Result<(), redb::Error>
     Ok(())
 }
 
-fn interrupted(doing: &str, writer: &Writer) -> Error {
+fn interrupted(doing: &str, writer: &Writer<Source>) -> Error {
     if writer.is_closed() {
         return Error::new(ErrorKind::Closed, format!("{doing}: it was closed meanwhile; open it again"));
     }

@@ -4,12 +4,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use copyseg_core::{Error, ErrorKind, Result};
+use copyseg_local::{
+    HolderFile, Identity, Storage, describe_holder, forget_cached, io_failed, sync_folder_of,
+};
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, StorageBackend, StorageError};
 
-use crate::error::{failed, io_failed};
-use crate::file::{self, Identity};
-use crate::holder::{self, HolderFile};
+use crate::error::failed;
+use crate::file;
 use crate::options::RedbOptions;
 use crate::store::{Handle, Store, initialise};
 
@@ -35,37 +37,6 @@ impl Source {
         }))
     }
 
-    /// What messages call it.
-    pub(crate) fn name(&self) -> String {
-        match self {
-            Self::File(path, _) | Self::ReadOnly(path, _) => format!("the catalog {}", path.display()),
-            Self::Backend(_) => "the catalog in a storage of its own".into(),
-        }
-    }
-
-    /// Opens it for the first time, creating it if that is wanted.
-    pub(crate) fn open(&self) -> Result<Store> {
-        match self {
-            Self::File(path, options) => self.open_file(path, *options, options.create),
-            Self::ReadOnly(path, options) => self.open_read_only(path, *options),
-            Self::Backend(open) => {
-                let database = open().map_err(|error| failed(self.doing(), error))?;
-                self.store(Handle::Writable(database), None)
-            }
-        }
-    }
-
-    /// Opens it after a failure, never creating anything.
-    pub(crate) fn reopen(&self) -> Result<Store> {
-        match self {
-            Self::File(path, options) => {
-                file::forget_cached(path);
-                self.open_file(path, *options, false)
-            }
-            Self::ReadOnly(..) | Self::Backend(_) => self.open(),
-        }
-    }
-
     fn open_file(&self, path: &Path, options: RedbOptions, create: bool) -> Result<Store> {
         let mut store = match file::inspect(path)? {
             Some(identity) => self.open_existing(path, options, identity)?,
@@ -76,7 +47,7 @@ impl Source {
             None => return Err(io_failed(self.doing(), io::ErrorKind::NotFound.into())),
         };
         store.holder = HolderFile::write(path);
-        file::sync_folder_of(path).map_err(|error| io_failed(self.doing(), error))?;
+        sync_folder_of(path).map_err(|error| io_failed(self.doing(), error))?;
         Ok(store)
     }
 
@@ -142,7 +113,7 @@ impl Source {
         match error {
             DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => Error::with_source(
                 ErrorKind::Held,
-                format!("{}: {}", self.doing(), holder::describe(path)),
+                format!("{}: {}", self.doing(), describe_holder(path)),
                 error,
             ),
             error => failed(self.doing(), error),
@@ -158,6 +129,44 @@ impl Source {
         let store = Store { holder: None, database, place, name: self.name() };
         store.read()?;
         Ok(store)
+    }
+}
+
+impl Storage for Source {
+    type Store = Store;
+
+    const ENGINE: &'static str = "redb";
+
+    fn name(&self) -> String {
+        match self {
+            Self::File(path, _) | Self::ReadOnly(path, _) => format!("the catalog {}", path.display()),
+            Self::Backend(_) => "the catalog in a storage of its own".into(),
+        }
+    }
+
+    fn open(&self) -> Result<Store> {
+        match self {
+            Self::File(path, options) => self.open_file(path, *options, options.create),
+            Self::ReadOnly(path, options) => self.open_read_only(path, *options),
+            Self::Backend(open) => {
+                let database = open().map_err(|error| failed(self.doing(), error))?;
+                self.store(Handle::Writable(database), None)
+            }
+        }
+    }
+
+    fn reopen(&self) -> Result<Store> {
+        match self {
+            Self::File(path, options) => {
+                forget_cached(path);
+                self.open_file(path, *options, false)
+            }
+            Self::ReadOnly(..) | Self::Backend(_) => self.open(),
+        }
+    }
+
+    fn close(store: Store) {
+        store.close();
     }
 }
 

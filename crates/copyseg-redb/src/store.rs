@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 
 use copyseg_core::{Batch, Error, ErrorKind, Head, Operation, RecordKind, Result};
+use copyseg_local::{HolderFile, Identity};
 use redb::{
     Database, Durability, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
     WriteTransaction,
 };
 
 use crate::error::failed;
-use crate::file::{self, Identity};
-use crate::holder::HolderFile;
 use crate::keys::{HEAD, META, records};
 
 /// An open database and what belongs to it.
@@ -119,7 +118,7 @@ impl Store {
     /// head, whether it has the commit.
     fn check_place(&self) -> Result<()> {
         match &self.place {
-            Some((path, identity)) if !file::is_at(path, *identity) => Err(Error::new(
+            Some((path, identity)) if !identity.is_at(path) => Err(Error::new(
                 ErrorKind::OutcomeUnknown,
                 format!(
                     "{} was replaced or removed while it was open; put it back, and do not touch it while it is open",

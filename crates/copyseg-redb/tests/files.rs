@@ -115,10 +115,10 @@ async fn a_redb_file_of_another_program_is_refused_and_keeps_its_content() {
 }
 
 #[rstest]
-#[case::a_folder("", "path of a file")]
-#[case::a_device("/dev/null", "path of a file")]
-#[case::below_a_file("file/catalog.redb", "path of a file")]
-#[case::the_root("/", "path of a file")]
+#[case::a_folder("", "give another")]
+#[case::a_device("/dev/null", "give another")]
+#[case::below_a_file("file/catalog.redb", "give another")]
+#[case::the_root("/", "give another")]
 #[tokio::test]
 async fn a_path_that_is_not_a_file_is_an_invalid_argument(#[case] path: &str, #[case] advice: &str) {
     let folder = tempfile::tempdir().unwrap();

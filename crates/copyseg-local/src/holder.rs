@@ -1,4 +1,4 @@
-//! Who holds the file: a small side file that lets a refused second process name the first.
+//! Who holds a catalog: a small side file that lets a refused second process name the first.
 
 use std::env;
 use std::fs::{self, OpenOptions};
@@ -10,9 +10,9 @@ use std::process;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The process that holds a catalog file, as written beside it.
+/// The process that holds a catalog, as written beside its file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Holder {
+struct Holder {
     pid: u32,
     host: String,
     /// RFC 3339.
@@ -35,15 +35,15 @@ impl Holder {
         }
     }
 
-    /// Who holds `catalog`, as far as its holder said so.
-    fn of(catalog: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(path(catalog)).ok()?).ok()
+    /// Who holds the catalog in `file`, as far as its holder said so.
+    fn of(file: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(path(file)).ok()?).ok()
     }
 }
 
-/// Says who holds `catalog`, and what to do about it.
-pub(crate) fn describe(catalog: &Path) -> String {
-    match Holder::of(catalog) {
+/// Says who holds the catalog in `file`, and what to do about it.
+pub fn describe_holder(file: &Path) -> String {
+    match Holder::of(file) {
         Some(Holder { pid, host, since, command }) => format!(
             "it is held by process {pid} on {host} since {since} (`{command}`); wait until that ends, or stop it"
         ),
@@ -52,15 +52,16 @@ pub(crate) fn describe(catalog: &Path) -> String {
     }
 }
 
-/// The side file of a catalog that this process holds; removed when dropped, while the lock is still held.
+/// The side file of a catalog that this process holds, named like the catalog's file with `.holder` after it. It is
+/// removed when dropped, which has to be while the lock is still held.
 #[derive(Debug)]
-pub(crate) struct HolderFile(PathBuf);
+pub struct HolderFile(PathBuf);
 
 impl HolderFile {
     /// Names this process as the holder, over what a killed one left. Only messages depend on it, so a failure
     /// is no reason not to go on.
-    pub(crate) fn write(catalog: &Path) -> Option<Self> {
-        let path = path(catalog);
+    pub fn write(file: &Path) -> Option<Self> {
+        let path = path(file);
         let write = || {
             let mut options = OpenOptions::new();
             let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;
@@ -85,8 +86,8 @@ impl Drop for HolderFile {
     }
 }
 
-fn path(catalog: &Path) -> PathBuf {
-    let mut path = catalog.as_os_str().to_owned();
+fn path(file: &Path) -> PathBuf {
+    let mut path = file.as_os_str().to_owned();
     path.push(".holder");
     path.into()
 }

@@ -1,0 +1,102 @@
+//! What an error of the operating system, or a panic of a storage engine, means to the caller. There is no `From`:
+//! each conversion names what was being done.
+
+use std::any::Any;
+use std::fmt::Display;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use copyseg_core::{Error, ErrorKind, Result};
+
+/// An error of the operating system while `doing` something to a catalog that it names.
+pub fn io_failed(doing: impl Display, error: io::Error) -> Error {
+    let (kind, advice) = classify_io(error.kind());
+    Error::with_source(kind, format!("{doing}: {advice}"), error)
+}
+
+/// The kind of an error that left nothing changed, and what to do.
+pub fn classify_io(kind: io::ErrorKind) -> (ErrorKind, &'static str) {
+    use io::ErrorKind as Io;
+    match kind {
+        Io::NotFound => (ErrorKind::NotFound, "it is not there; check the path"),
+        Io::PermissionDenied => {
+            (ErrorKind::Unavailable, "this user may not; give it the permission, or choose another path")
+        }
+        Io::ReadOnlyFilesystem => {
+            (ErrorKind::Unavailable, "the file system is read-only; choose a path that can be written")
+        }
+        Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => {
+            (ErrorKind::Unavailable, "no space is left on the disk; free some and try again")
+        }
+        Io::IsADirectory | Io::NotADirectory | Io::InvalidFilename => {
+            (ErrorKind::InvalidArgument, "no catalog can have this path; give another")
+        }
+        Io::InvalidData | Io::UnexpectedEof => {
+            (ErrorKind::Corrupt, "its content is damaged; keep the file, and restore a copy of it elsewhere")
+        }
+        _ => (ErrorKind::Unavailable, "nothing was changed, try again"),
+    }
+}
+
+/// Runs `work` on `engine`, which may panic on files that were changed behind its back. `kind` says what is known
+/// about the work then.
+///
+/// # Errors
+/// Those of `work`, and `kind` if it panics.
+pub fn guard<T>(
+    engine: &str,
+    kind: ErrorKind,
+    doing: impl Display,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let message =
+            format!("{doing}: {engine} panicked, its files may be damaged; keep them and a copy of them");
+        Err(Error::with_source(kind, message, panic_text(&*panic)))
+    })
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::panic_any;
+
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(io::ErrorKind::NotFound, ErrorKind::NotFound, "check the path")]
+    #[case(io::ErrorKind::PermissionDenied, ErrorKind::Unavailable, "permission")]
+    #[case(io::ErrorKind::ReadOnlyFilesystem, ErrorKind::Unavailable, "read-only")]
+    #[case(io::ErrorKind::StorageFull, ErrorKind::Unavailable, "free some")]
+    #[case(io::ErrorKind::QuotaExceeded, ErrorKind::Unavailable, "free some")]
+    #[case(io::ErrorKind::FileTooLarge, ErrorKind::Unavailable, "free some")]
+    #[case(io::ErrorKind::IsADirectory, ErrorKind::InvalidArgument, "give another")]
+    #[case(io::ErrorKind::NotADirectory, ErrorKind::InvalidArgument, "give another")]
+    #[case(io::ErrorKind::UnexpectedEof, ErrorKind::Corrupt, "keep the file")]
+    #[case(io::ErrorKind::TimedOut, ErrorKind::Unavailable, "try again")]
+    fn every_error_of_the_system_has_its_kind_and_advice(
+        #[case] error: io::ErrorKind,
+        #[case] kind: ErrorKind,
+        #[case] advice: &str,
+    ) {
+        let error = io_failed("cannot open x", error.into());
+        assert_eq!(error.kind(), kind);
+        assert!(error.to_string().contains(advice), "{error}");
+    }
+
+    #[test]
+    fn a_panic_of_an_engine_is_an_error_with_its_text() {
+        let panics = || -> Result<()> { panic_any(String::from("page 7 is gone")) };
+        let error = guard("redb", ErrorKind::Corrupt, "cannot read x", panics).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.to_string().contains("redb panicked"), "{error}");
+        assert!(error.chain().contains("page 7 is gone"), "{}", error.chain());
+    }
+}
