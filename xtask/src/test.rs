@@ -3,10 +3,11 @@
 use crate::Outcome;
 use crate::cargo::{cargo, cargo_version_of};
 
-/// Runs the examples in the documentation, then the facade without its backends, then everything.
+/// Runs the examples in the documentation, then the facade without its backends and with all, then everything.
 pub(crate) fn run() -> Outcome {
     cargo(&["test", "--workspace", "--doc", "--quiet"])?;
     run_tests(&["--package", "copyseg", "--no-default-features"])?;
+    run_tests(&["--package", "copyseg", "--all-features"])?;
     // The tests that start the command build it themselves; the time that takes is not theirs.
     cargo(&["build", "--package", "copyseg-cli"])?;
     run_tests(&["--workspace"])

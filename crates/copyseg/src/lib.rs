@@ -38,6 +38,7 @@
 //! | feature | default | adds |
 //! |---|---|---|
 //! | `redb` | yes | `redb:` URLs and the module `redb`: a catalog in one local file |
+//! | `sled` | no | `sled:` URLs and the module `sled`: a catalog in one local folder |
 //!
 //! `memory:` is always there. Without default features no storage crate is compiled.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -49,6 +50,9 @@ pub use copyseg_core::*;
 #[cfg(feature = "redb")]
 #[doc(inline)]
 pub use copyseg_redb as redb;
+#[cfg(feature = "sled")]
+#[doc(inline)]
+pub use copyseg_sled as sled;
 pub use open::{
     canonical_url, check_storage, open, open_catalog, open_catalog_read_only, open_or_wait, open_with,
     schemes,

@@ -1,8 +1,8 @@
 //! Catalog URLs: where a store is.
 
-#[cfg(feature = "redb")]
+#[cfg(any(feature = "redb", feature = "sled"))]
 use std::io;
-#[cfg(feature = "redb")]
+#[cfg(any(feature = "redb", feature = "sled"))]
 use std::path::{Path, PathBuf};
 
 use copyseg_core::{Error, ErrorKind, Result};
@@ -13,6 +13,8 @@ use crate::open::schemes;
 const SWITCHED_OFF: &[&str] = &[
     #[cfg(not(feature = "redb"))]
     "redb",
+    #[cfg(not(feature = "sled"))]
+    "sled",
 ];
 
 /// Where a store is.
@@ -23,6 +25,9 @@ pub(crate) enum Location {
     /// In a redb file.
     #[cfg(feature = "redb")]
     Redb(PathBuf),
+    /// In a sled folder.
+    #[cfg(feature = "sled")]
+    Sled(PathBuf),
 }
 
 impl Location {
@@ -36,6 +41,8 @@ impl Location {
             "memory" => Err(invalid(format!("`{url}` names a place in memory: write `memory:` alone"))),
             #[cfg(feature = "redb")]
             "redb" => path(url, scheme, rest).map(Self::Redb),
+            #[cfg(feature = "sled")]
+            "sled" => path(url, scheme, rest.strip_suffix('/').unwrap_or(rest)).map(Self::Sled),
             _ => Err(unsupported(url, scheme)),
         }
     }
@@ -45,20 +52,25 @@ impl Location {
         match self {
             Self::Memory => Ok("memory:".into()),
             #[cfg(feature = "redb")]
-            Self::Redb(path) => {
-                let path = canonical(path).map_err(|error| {
-                    let message = format!("cannot resolve the path {}", path.display());
-                    Error::with_source(ErrorKind::Unavailable, message, error)
-                })?;
-                let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
-                Ok(format!("redb://{path}"))
-            }
+            Self::Redb(path) => canonical_url("redb", path),
+            #[cfg(feature = "sled")]
+            Self::Sled(path) => canonical_url("sled", path),
         }
     }
 }
 
+#[cfg(any(feature = "redb", feature = "sled"))]
+fn canonical_url(scheme: &str, path: &Path) -> Result<String> {
+    let path = canonical(path).map_err(|error| {
+        let message = format!("cannot resolve the path {}", path.display());
+        Error::with_source(ErrorKind::Unavailable, message, error)
+    })?;
+    let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+    Ok(format!("{scheme}://{path}"))
+}
+
 /// The path with links resolved, those above the file alone if there is no file yet.
-#[cfg(feature = "redb")]
+#[cfg(any(feature = "redb", feature = "sled"))]
 fn canonical(path: &Path) -> io::Result<PathBuf> {
     let absolute = std::path::absolute(path)?;
     let (Some(folder), Some(name)) = (absolute.parent(), absolute.file_name()) else { return Ok(absolute) };
@@ -72,13 +84,13 @@ fn canonical(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// The path in the `rest` of a URL after its scheme.
-#[cfg(feature = "redb")]
+#[cfg(any(feature = "redb", feature = "sled"))]
 fn path(url: &str, scheme: &str, rest: &str) -> Result<PathBuf> {
     let text = match rest.strip_prefix("//") {
         Some(absolute) if absolute.starts_with('/') => absolute,
         Some(hosted) => {
             return Err(invalid(format!(
-                "`{url}` names a host and not a file: write `{scheme}:{hosted}` for a path from the working \
+                "`{url}` names a host and not a path: write `{scheme}:{hosted}` for a path from the working \
                  directory, `{scheme}:///{hosted}` for one from the root"
             )));
         }
@@ -94,7 +106,7 @@ fn path(url: &str, scheme: &str, rest: &str) -> Result<PathBuf> {
         Error::with_source(ErrorKind::InvalidArgument, format!("the path in `{url}` is not UTF-8"), error)
     })?;
     if decoded.is_empty() || decoded.ends_with('/') || decoded.contains('\0') {
-        return Err(invalid(format!("`{url}` names no file: write `{scheme}:restores.redb`")));
+        return Err(invalid(format!("`{url}` names no place: write `{scheme}:restores.{scheme}`")));
     }
     Ok(PathBuf::from(decoded.as_ref()))
 }
@@ -163,13 +175,31 @@ mod tests {
         "write `redb:a.redb` for a path from the working directory, `redb:///a.redb`"
     )]
     #[case::folder_as_host("redb://data/a.redb", "`redb:data/a.redb`")]
-    #[case::nothing("redb:", "names no file")]
-    #[case::a_folder("redb:///var/lib/", "names no file")]
-    #[case::a_zero_byte("redb:a%00.redb", "names no file")]
+    #[case::nothing("redb:", "names no place: write `redb:restores.redb`")]
+    #[case::a_folder("redb:///var/lib/", "names no place")]
+    #[case::a_zero_byte("redb:a%00.redb", "names no place")]
     #[case::an_option("redb:a.redb?cache=1", "`?cache=1`, and there are none")]
     #[case::a_fragment("redb:a#1.redb", "`%23` for `#`")]
     #[case::not_utf8("redb:%FF.redb", "is not UTF-8")]
     fn a_redb_url_without_a_file_is_refused(#[case] url: &str, #[case] hint: &str) {
+        assert_refused(url, ErrorKind::InvalidArgument, hint);
+    }
+
+    #[cfg(feature = "sled")]
+    #[rstest]
+    #[case::relative("sled:a.sled", "a.sled")]
+    #[case::absolute("sled:///a/b", "/a/b")]
+    #[case::with_a_slash_after_it("sled:///a/b/", "/a/b")]
+    fn a_sled_url_names_a_folder(#[case] url: &str, #[case] path: &str) {
+        assert_eq!(Location::parse(url).unwrap(), Location::Sled(path.into()));
+    }
+
+    #[cfg(feature = "sled")]
+    #[rstest]
+    #[case::folder_as_host("sled://a", "write `sled:a` for a path from the working directory")]
+    #[case::nothing("sled:", "names no place: write `sled:restores.sled`")]
+    #[case::an_option("sled:a?cache=1", "`?cache=1`, and there are none")]
+    fn a_sled_url_without_a_folder_is_refused(#[case] url: &str, #[case] hint: &str) {
         assert_refused(url, ErrorKind::InvalidArgument, hint);
     }
 
@@ -194,14 +224,12 @@ mod tests {
         );
     }
 
-    #[cfg(not(feature = "redb"))]
     #[test]
     fn a_scheme_that_is_switched_off_is_refused_naming_its_feature() {
-        assert_refused(
-            "redb:a.redb",
-            ErrorKind::Unsupported,
-            "without the feature `redb` of the crate `copyseg`",
-        );
+        for scheme in SWITCHED_OFF {
+            let hint = format!("without the feature `{scheme}` of the crate `copyseg`");
+            assert_refused(&format!("{scheme}:a"), ErrorKind::Unsupported, &hint);
+        }
     }
 
     fn assert_refused(url: &str, kind: ErrorKind, hint: &str) {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use copyseg_core::{Catalog, Error, ErrorKind, ManagerOptions, MemoryCatalog, MetaManager, Result};
 #[cfg(feature = "redb")]
 use copyseg_redb::{RedbCatalog, RedbOptions};
+#[cfg(feature = "sled")]
+use copyseg_sled::{SledCatalog, SledOptions};
 
 use crate::location::Location;
 
@@ -19,6 +21,7 @@ const STANDBY_PAUSE: Duration = Duration::from_millis(500);
 /// | `memory:` | a new one in memory, gone with the manager |
 /// | `redb:restores.redb` | a file, relative to the working directory; created if it is not there |
 /// | `redb:///var/lib/restores.redb` | a file by its absolute path |
+/// | `sled:restores.sled`, `sled:///var/lib/restores.sled` | a folder, in the same two ways; with the feature `sled` |
 ///
 /// In a path, `%20` stands for a space, and `%3F`, `%23` and `%25` for `?`, `#` and `%`.
 ///
@@ -26,7 +29,7 @@ const STANDBY_PAUSE: Duration = Duration::from_millis(500);
 /// * [`InvalidArgument`](ErrorKind::InvalidArgument): `url` is not a catalog URL; the message shows how to write it.
 /// * [`Unsupported`](ErrorKind::Unsupported): this build has no such backend, or the store was written by a newer
 ///   version.
-/// * [`Held`](ErrorKind::Held): another process has the file open.
+/// * [`Held`](ErrorKind::Held): another process has the store open.
 /// * every error of [`MetaManager::open`].
 pub async fn open(url: &str) -> Result<MetaManager> {
     open_with(url, ManagerOptions::default()).await
@@ -70,11 +73,14 @@ pub async fn open_catalog(url: &str) -> Result<Arc<dyn Catalog>> {
         Location::Memory => Arc::new(MemoryCatalog::new()),
         #[cfg(feature = "redb")]
         Location::Redb(path) => Arc::new(RedbCatalog::open(path, RedbOptions::default()).await?),
+        #[cfg(feature = "sled")]
+        Location::Sled(path) => Arc::new(SledCatalog::open(path, SledOptions::default()).await?),
     })
 }
 
 /// Opens the store at `url` for reading, as [`Snapshot::load`](copyseg_core::Snapshot::load) needs it. Nothing is
-/// created and nothing can be written. Close it soon: a file that is being read cannot be opened by a writer.
+/// created in its place and nothing can be written. Close it soon: what is being read cannot be opened by a writer.
+/// A `sled:` store is copied to be read.
 ///
 /// # Errors
 /// Those of [`open_catalog`]; [`NotFound`](ErrorKind::NotFound) if there is no such store; and
@@ -85,6 +91,10 @@ pub async fn open_catalog_read_only(url: &str) -> Result<Arc<dyn Catalog>> {
         #[cfg(feature = "redb")]
         Location::Redb(path) => {
             Ok(Arc::new(RedbCatalog::open_read_only(path, RedbOptions::default()).await?))
+        }
+        #[cfg(feature = "sled")]
+        Location::Sled(path) => {
+            Ok(Arc::new(SledCatalog::open_read_only(path, SledOptions::default()).await?))
         }
     }
 }
@@ -126,6 +136,13 @@ pub async fn check_storage(url: &str) -> Result<bool> {
             catalog.close().await?;
             sound
         }
+        #[cfg(feature = "sled")]
+        Location::Sled(path) => {
+            let catalog = SledCatalog::open_read_only(path, SledOptions::default()).await?;
+            let checked = catalog.check_integrity().await;
+            catalog.close().await?;
+            checked.map(|()| true)
+        }
     }
 }
 
@@ -139,6 +156,8 @@ pub fn schemes() -> &'static [&'static str] {
         "memory",
         #[cfg(feature = "redb")]
         "redb",
+        #[cfg(feature = "sled")]
+        "sled",
     ]
 }
 

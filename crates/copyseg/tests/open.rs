@@ -92,3 +92,47 @@ mod redb {
         assert_eq!(folder.path().read_dir().unwrap().count(), 0);
     }
 }
+
+#[cfg(feature = "sled")]
+mod sled {
+    use copyseg::{ErrorKind, NewJob, Result, Snapshot};
+
+    #[tokio::test]
+    async fn a_store_in_a_folder_is_found_again() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sled:{}/my%20jobs", folder.path().display());
+        let manager = copyseg::open(&url).await?;
+        let job = manager.add_job(NewJob::default(), vec![]).await?;
+        manager.close().await?;
+        assert!(folder.path().join("my jobs").is_dir());
+
+        let manager = copyseg::open(&url).await?;
+        assert!(manager.get_job(job)?.is_some());
+        manager.close().await?;
+
+        let catalog = copyseg::open_catalog_read_only(&url).await?;
+        assert!(Snapshot::load(&*catalog).await?.job(job).is_some());
+        catalog.close().await
+    }
+
+    #[tokio::test]
+    async fn sound_storage_is_sound_and_a_missing_store_is_not_created() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sled:{}/x", folder.path().display());
+        let error = copyseg::check_storage(&url).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        copyseg::open(&url).await?.close().await?;
+        assert!(copyseg::check_storage(&url).await?);
+        assert_eq!(copyseg::canonical_url(&format!("{url}/../x/"))?, copyseg::canonical_url(&url)?);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn reading_creates_no_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sled:{}/jobs", folder.path().display());
+        let error = copyseg::open_catalog_read_only(&url).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+    }
+}

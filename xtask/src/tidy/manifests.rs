@@ -11,7 +11,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 10] = [
     ("copyseg-local", &["copyseg-core"]),
     ("copyseg-redb", &["copyseg-core", "copyseg-local"]),
     ("copyseg-sled", &["copyseg-core", "copyseg-local"]),
-    ("copyseg", &["copyseg-core", "copyseg-redb"]),
+    ("copyseg", &["copyseg-core", "copyseg-redb", "copyseg-sled"]),
     ("copyseg-restore", &["copyseg-core", "copyseg"]),
     ("copyseg-cli", &["copyseg", "copyseg-restore"]),
     ("copyseg-tests", &["copyseg", "copyseg-restore", "copyseg-cli"]),
