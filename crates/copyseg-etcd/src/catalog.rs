@@ -1,0 +1,118 @@
+//! The catalog on etcd: opening it, its calls, and letting go.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use copyseg_core::{Batch, Catalog, Error, ErrorKind, Head, Limits, Loaded, Result};
+use parking_lot::Mutex;
+use tokio::sync::{RwLock, RwLockReadGuard};
+use tokio::time::Instant;
+
+use crate::cluster::Cluster;
+use crate::history::History;
+use crate::keys::Keys;
+use crate::load;
+use crate::options::EtcdOptions;
+use crate::store::Store;
+
+/// A store in an etcd cluster, below a prefix of its own.
+///
+/// Any number of handles may be open at once, in any number of processes; the head decides which of them writes.
+pub struct EtcdCatalog {
+    gate: Arc<Gate>,
+    history: Option<Mutex<History>>,
+    limits: Limits,
+    /// For messages: no secret is in it.
+    place: String,
+}
+
+/// Lets calls through to the store until it is closed.
+pub(crate) struct Gate(RwLock<Option<Store>>);
+
+impl Gate {
+    /// The store, which stays open at least until the guard is dropped. Entering again while holding a guard may
+    /// wait for ever.
+    pub(crate) async fn enter(&self) -> Result<RwLockReadGuard<'_, Store>> {
+        RwLockReadGuard::try_map(self.0.read().await, Option::as_ref).map_err(|_| {
+            Error::new(ErrorKind::Closed, "this handle on the store in etcd is closed; open it again")
+        })
+    }
+}
+
+impl EtcdCatalog {
+    /// Connects to the cluster, and makes sure that it answers.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the options cannot work or name a file that cannot be read,
+    /// [`Unavailable`](ErrorKind::Unavailable) if no member answers or the login is refused,
+    /// [`Unsupported`](ErrorKind::Unsupported) if what answers is not etcd,
+    /// [`Corrupt`](ErrorKind::Corrupt) if the head is damaged.
+    pub async fn open(options: EtcdOptions) -> Result<Self> {
+        options.check()?;
+        let store = Store::new(Cluster::new(&options)?, Keys::new(&options.prefix));
+        store.head().await?;
+        Ok(Self {
+            gate: Arc::new(Gate(RwLock::new(Some(store)))),
+            history: options.compact.then(Mutex::default),
+            limits: options.limits(),
+            place: format!("{}/{}", options.endpoints.join(","), options.prefix),
+        })
+    }
+
+    /// Notes what was written, and removes old history when there is enough of it; no commit waits for that.
+    fn note(&self, revision: i64, bytes: usize) {
+        let due =
+            self.history.as_ref().and_then(|history| history.lock().note(Instant::now(), revision, bytes));
+        if let Some(revision) = due {
+            let gate = Arc::clone(&self.gate);
+            tokio::spawn(async move {
+                let compacted = match gate.enter().await {
+                    Ok(store) => store.compact(revision).await,
+                    Err(_closed) => return,
+                };
+                match compacted {
+                    Ok(()) => tracing::debug!(revision, "removed old history from etcd"),
+                    Err(error) => tracing::warn!(revision, "cannot remove old history: {}", error.chain()),
+                }
+            });
+        }
+    }
+}
+
+impl fmt::Debug for EtcdCatalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdCatalog").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Catalog for EtcdCatalog {
+    async fn acquire(&self) -> Result<Head> {
+        self.gate.enter().await?.acquire().await
+    }
+
+    async fn load(&self) -> Result<Loaded> {
+        load::load(&self.gate).await
+    }
+
+    async fn commit(&self, expected: &Head, next: &Head, batch: &Batch) -> Result<()> {
+        self.limits.check(batch)?;
+        let revision = self.gate.enter().await?.commit(expected, next, batch).await?;
+        self.note(revision, batch.size());
+        Ok(())
+    }
+
+    async fn head(&self) -> Result<Head> {
+        Ok(self.gate.enter().await?.head().await?.head)
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.gate.0.write().await.take();
+        Ok(())
+    }
+}

@@ -1,0 +1,15 @@
+//! copyseg's catalog on an etcd cluster.
+#![doc = include_str!("../README.md")]
+
+mod options;
+mod url;
+mod catalog;
+mod store;
+mod load;
+mod history;
+mod cluster;
+mod keys;
+mod error;
+
+pub use catalog::EtcdCatalog;
+pub use options::{EtcdOptions, Password, Tls};

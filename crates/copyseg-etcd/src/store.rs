@@ -1,0 +1,179 @@
+//! A store on an open cluster: its head, and the transactions that move it.
+
+use copyseg_core::{Batch, Error, ErrorKind, Head, Operation, Result};
+use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse};
+
+use crate::cluster::Cluster;
+use crate::error::{Access, Cause, Failure};
+use crate::keys::{Keys, head_value};
+
+/// How often an acquire gives way to another one at the same moment.
+const ACQUIRE_ATTEMPTS: u32 = 32;
+
+/// The keys of one store and the cluster they lie in.
+pub(crate) struct Store {
+    cluster: Cluster,
+    pub(crate) keys: Keys,
+}
+
+/// A head as it was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) head: Head,
+    /// The revision of etcd that wrote it.
+    pub(crate) written_at: i64,
+    /// The revision of etcd at which it was read.
+    pub(crate) read_at: i64,
+}
+
+/// How a transaction ended.
+enum Outcome {
+    /// It was applied, at this revision of etcd.
+    Applied(i64),
+    /// It was not, since the head is another one.
+    Moved(Head),
+}
+
+impl Store {
+    pub(crate) fn new(cluster: Cluster, keys: Keys) -> Self {
+        Self { cluster, keys }
+    }
+
+    /// Reads the head, as the majority of the members has it.
+    pub(crate) async fn head(&self) -> Result<Found> {
+        let answer = self.cluster.request("read the head", Access::Read, |mut kv| {
+            let key = self.keys.head();
+            async move { kv.get(key, None).await }
+        });
+        let answer = answer.await?;
+        let read_at = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
+        let found = answer.kvs().first();
+        let written_at = found.map_or(0, KeyValue::mod_revision);
+        Ok(Found { head: head_in(answer.kvs())?, written_at, read_at })
+    }
+
+    /// Replaces the head by the one that an acquire writes over it, whatever it is.
+    pub(crate) async fn acquire(&self) -> Result<Head> {
+        let mut head = self.head().await?.head;
+        for _ in 0..ACQUIRE_ATTEMPTS {
+            let next = head.acquired()?;
+            match self.replace("acquire the store", &head, &next, &Batch::from_iter([])).await? {
+                Outcome::Applied(_) => return Ok(next),
+                Outcome::Moved(other) => head = other,
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Unavailable,
+            format!(
+                "others acquired the store {ACQUIRE_ATTEMPTS} times meanwhile; let one process try at a time"
+            ),
+        ))
+    }
+
+    /// Applies `batch` if the head is `expected`; returns the revision of etcd at which it was applied.
+    pub(crate) async fn commit(&self, expected: &Head, next: &Head, batch: &Batch) -> Result<i64> {
+        match self.replace("commit", expected, next, batch).await? {
+            Outcome::Applied(revision) => Ok(revision),
+            Outcome::Moved(head) => Err(Error::new(
+                ErrorKind::Fenced,
+                format!(
+                    "the store in etcd is at revision {} of epoch {}, not at revision {} of epoch {}: another writer \
+                     has moved it",
+                    head.revision, head.epoch, expected.revision, expected.epoch
+                ),
+            )),
+        }
+    }
+
+    async fn replace(&self, doing: &str, expected: &Head, next: &Head, batch: &Batch) -> Result<Outcome> {
+        let answer = self.cluster.request(doing, Access::Write, |mut kv| {
+            let txn = self.transaction(expected, next, batch);
+            async move { kv.txn(txn).await }
+        });
+        let answer = match answer.await {
+            Ok(answer) => answer,
+            Err(failure) if failure.cause == Cause::NoSpace => {
+                return self.outcome_without_space(expected, next, failure).await;
+            }
+            Err(failure) => return Err(failure.into()),
+        };
+        if answer.succeeded() {
+            return Ok(Outcome::Applied(answer.header().map_or(0, etcd_client::ResponseHeader::revision)));
+        }
+        match answer.op_responses().first() {
+            Some(TxnOpResponse::Get(found)) => Ok(Outcome::Moved(head_in(found.kvs())?)),
+            _ => Err(Error::new(
+                ErrorKind::Corrupt,
+                "etcd refused a transaction without saying what the head is",
+            )),
+        }
+    }
+
+    /// Whether a transaction answered by "no space" was applied: the member that finds the quota used up while it
+    /// applies a transaction says so and applies it (`quotaApplierV3` in etcd). It has answered, so the head tells.
+    async fn outcome_without_space(&self, expected: &Head, next: &Head, failure: Failure) -> Result<Outcome> {
+        match self.head().await {
+            Ok(found) if found.head == *next => Ok(Outcome::Applied(found.written_at)),
+            Ok(found) if found.head == *expected => Err(failure.into()),
+            Ok(found) => Ok(Outcome::Moved(found.head)),
+            Err(error) => {
+                let message =
+                    format!("{}; and whether the last write was done cannot be read", failure.error);
+                Err(Error::with_source(ErrorKind::OutcomeUnknown, message, error))
+            }
+        }
+    }
+
+    fn transaction(&self, expected: &Head, next: &Head, batch: &Batch) -> Txn {
+        let head = self.keys.head();
+        let unmoved = match head_value(expected) {
+            Some(value) => Compare::value(head.as_str(), CompareOp::Equal, value),
+            None => Compare::create_revision(head.as_str(), CompareOp::Equal, 0),
+        };
+        let records = batch.operations().iter().map(|operation| match operation {
+            Operation::Put(key, bytes) => TxnOp::put(self.keys.record(*key), &**bytes, None),
+            Operation::Delete(key) => TxnOp::delete(self.keys.record(*key), None),
+        });
+        let moving = match head_value(next) {
+            Some(value) => TxnOp::put(head.as_str(), value, None),
+            None => TxnOp::delete(head.as_str(), None),
+        };
+        Txn::new()
+            .when([unmoved])
+            .and_then(records.chain([moving]).collect::<Vec<_>>())
+            .or_else([TxnOp::get(head, None)])
+    }
+
+    /// Reads up to `limit` records from `start` to `end` as they were at `revision`, and whether there are more.
+    pub(crate) async fn range(
+        &self,
+        start: &str,
+        end: &str,
+        limit: usize,
+        revision: i64,
+    ) -> Result<(Vec<KeyValue>, bool), Failure> {
+        let answer = self.cluster.request("load", Access::Read, |mut kv| {
+            let options = GetOptions::new().with_range(end).with_revision(revision).with_limit(limit as i64);
+            async move { kv.get(start, Some(options)).await }
+        });
+        let mut answer = answer.await?;
+        let more = answer.more();
+        Ok((answer.take_kvs(), more))
+    }
+
+    /// Lets the cluster forget its history before `revision`.
+    pub(crate) async fn compact(&self, revision: i64) -> Result<()> {
+        let answer = self
+            .cluster
+            .request("compact", Access::Read, |mut kv| async move { kv.compact(revision, None).await });
+        match answer.await {
+            Err(failure) if failure.cause != Cause::Compacted => Err(failure.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The head in an answer about its key; a store that nobody has acquired has none.
+fn head_in(found: &[KeyValue]) -> Result<Head> {
+    found.first().map_or_else(|| Ok(Head::default()), |record| Head::from_bytes(record.value()))
+}
