@@ -18,8 +18,9 @@ struct Prefix(EtcdOptions);
 impl Prefix {
     fn new() -> Self {
         static STORES: AtomicU32 = AtomicU32::new(0);
-        let members = env::var("COPYSEG_TEST_ETCD")
-            .expect("COPYSEG_TEST_ETCD names running members as `host:port,…`; `cargo xtask conformance` sets it");
+        let members = env::var("COPYSEG_TEST_ETCD").expect(
+            "COPYSEG_TEST_ETCD names running members as `host:port,…`; `cargo xtask conformance` sets it",
+        );
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
         let prefix = format!("conformance/{now}-{}", STORES.fetch_add(1, Ordering::Relaxed));
         let options = EtcdOptions::new(members.split(',')).prefix(prefix);

@@ -5,10 +5,11 @@ use std::fs;
 use crate::workspace::{Member, members, root};
 
 /// Which packages of this workspace each may depend on. Conformance is for tests: any package may use it there.
-const MAY_DEPEND_ON: [(&str, &[&str]); 8] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 9] = [
     ("copyseg-core", &[]),
     ("copyseg-conformance", &["copyseg-core"]),
     ("copyseg-redb", &["copyseg-core"]),
+    ("copyseg-etcd", &["copyseg-core"]),
     ("copyseg", &["copyseg-core", "copyseg-redb"]),
     ("copyseg-restore", &["copyseg-core", "copyseg"]),
     ("copyseg-cli", &["copyseg", "copyseg-restore"]),
