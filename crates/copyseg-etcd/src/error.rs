@@ -125,6 +125,9 @@ fn judge(status: &Status, access: Access) -> Verdict {
         "etcdserver: invalid auth token" | "etcdserver: revision of auth store is old" => {
             Verdict::of(Kind::Unavailable, "the login has expired; try again").with(Remedy::FreshToken)
         }
+        "etcdserver: user name is empty" => {
+            Verdict::of(Kind::Unavailable, "the cluster asks for a login; check the user and the password")
+        }
         "etcdserver: authentication failed, invalid user ID or password" => {
             Verdict::of(Kind::Unavailable, "the login was refused; check the user and the password")
         }
