@@ -9,10 +9,22 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
+use crate::cargo::cargo_with;
 use crate::workspace::root;
 
 /// How long members may take to answer, on a machine that is busy compiling.
 const START_MAX: Duration = Duration::from_secs(60);
+
+/// `cargo xtask etcd`: what can go wrong with a cluster, done to members that the tests start themselves.
+pub(crate) fn run() -> Outcome {
+    provide_protoc()?;
+    let etcd = PathBuf::from(provide_etcd()?);
+    let folder = etcd.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
+    let path = format!("{folder}:{}", env::var("PATH").unwrap_or_default());
+    eprintln!("{}", version(&etcd.display().to_string()));
+    let arguments = ["test", "--package", "copyseg-etcd", "--features", "etcd-tests", "--test", "faults"];
+    cargo_with(&arguments, &[("PATH", path.trim_start_matches(':'))])
+}
 
 /// Running members of one cluster. Dropped, they are ended, and their folder is removed.
 pub(crate) struct Members {
@@ -118,7 +130,7 @@ pub(crate) fn provide_protoc() -> Outcome {
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
     let (program, first): (&str, &[&str]) = if is_root { ("apt-get", &[]) } else { ("sudo", &["apt-get"]) };
     let install = ["install", "--yes", "--no-install-recommends", "protobuf-compiler"];
-    run(Command::new(program).args(first).args(install))
+    succeed(Command::new(program).args(first).args(install))
         .map_err(|error| format!("`protoc` is missing: put it on PATH, or name it in PROTOC ({error})"))
 }
 
@@ -131,15 +143,15 @@ fn provide_etcd() -> Result<String, String> {
         return Ok(found.to_owned());
     }
     fs::create_dir_all(&unpacked).map_err(|error| format!("{}: {error}", unpacked.display()))?;
-    run(Command::new("apt-get").args(["download", "etcd-server"]).current_dir(&unpacked))
+    succeed(Command::new("apt-get").args(["download", "etcd-server"]).current_dir(&unpacked))
         .and_then(|()| {
-            run(Command::new("sh").args(["-c", "dpkg-deb -x etcd-server*.deb ."]).current_dir(&unpacked))
+            succeed(Command::new("sh").args(["-c", "dpkg-deb -x etcd-server*.deb ."]).current_dir(&unpacked))
         })
         .map_err(|error| format!("`etcd` is missing: put version 3.4 or newer on PATH ({error})"))?;
     Ok(program)
 }
 
-fn run(command: &mut Command) -> Outcome {
+fn succeed(command: &mut Command) -> Outcome {
     eprintln!("$ {command:?}");
     match command.stdout(Stdio::null()).status() {
         Ok(status) if status.success() => Ok(()),

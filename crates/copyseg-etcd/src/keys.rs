@@ -67,9 +67,13 @@ impl Keys {
 /// Flipped, negative ids sort before positive ones.
 const SIGN: u64 = 1 << 63;
 
-/// Spreads ids that follow one another evenly, by the golden ratio.
+/// So many ids that follow one another, as a power of two, lie side by side: they were mostly written together, and
+/// the server reads what was written together faster.
+const RUN_BITS: u32 = 6;
+
+/// Spreads runs of ids evenly, by the golden ratio.
 const fn shard(id: i64) -> u64 {
-    (id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56
+    (id as u64 >> RUN_BITS).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56
 }
 
 /// What is stored for a head; nothing for the head of a store that nobody has acquired.
@@ -86,9 +90,9 @@ mod tests {
     const IDS: [i64; 7] = [i64::MIN, i64::MIN + 1, -1, 0, 1, 255, i64::MAX];
 
     #[rstest]
-    #[case(RecordKind::Task, 7, "/a/b/v1/task/53/8000000000000007")]
+    #[case(RecordKind::Task, 7, "/a/b/v1/task/00/8000000000000007")]
     #[case(RecordKind::Job, 0, "/a/b/v1/job/00/8000000000000000")]
-    #[case(RecordKind::Store, -1, "/a/b/v1/store/61/7fffffffffffffff")]
+    #[case(RecordKind::Store, -1, "/a/b/v1/store/b5/7fffffffffffffff")]
     fn keys_keep_their_form(#[case] kind: RecordKind, #[case] id: i64, #[case] key: &str) {
         assert_eq!(Keys::new("a/b").record(RecordKey { kind, id }), key);
     }
@@ -114,18 +118,18 @@ mod tests {
     #[test]
     fn ids_that_follow_one_another_are_spread_evenly() {
         let mut sizes = [0; SHARDS as usize];
-        (0..25_600).for_each(|id| sizes[shard(id) as usize] += 1);
-        assert!(sizes.iter().all(|size| (95..=105).contains(size)), "{sizes:?}");
+        (0..1_000_000).for_each(|id| sizes[shard(id) as usize] += 1);
+        assert!(sizes.iter().all(|size| (3700..=4100).contains(size)), "{sizes:?}");
     }
 
     #[rstest]
     #[case("/a/v1/head")]
-    #[case("/a/v1/task/53/8000000000000008")]
-    #[case("/a/v1/task/53/+000000000000007")]
-    #[case("/a/v1/task/53/800000000000000A")]
-    #[case("/a/v1/other/53/8000000000000007")]
-    #[case("/a/v2/task/53/8000000000000007")]
-    #[case("/ab/v1/task/53/8000000000000007")]
+    #[case("/a/v1/task/01/8000000000000007")]
+    #[case("/a/v1/task/00/+000000000000007")]
+    #[case("/a/v1/task/00/800000000000000A")]
+    #[case("/a/v1/other/00/8000000000000007")]
+    #[case("/a/v2/task/00/8000000000000007")]
+    #[case("/ab/v1/task/00/8000000000000007")]
     fn other_keys_are_not_taken_for_records(#[case] key: &str) {
         assert_eq!(Keys::new("a").parse(key.as_bytes()), None);
     }
