@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use copyseg_core::{Batch, Catalog, Error, ErrorKind, Head, Limits, Loaded, Result};
+use copyseg_core::{Batch, Catalog, Error, ErrorKind, Follow, Following, Head, Limits, Loaded, Result};
 use parking_lot::Mutex;
 use tokio::sync::{RwLock, RwLockReadGuard};
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
+use crate::follow;
 use crate::history::History;
 use crate::keys::Keys;
 use crate::load;
@@ -93,7 +94,7 @@ impl Catalog for EtcdCatalog {
     }
 
     async fn load(&self) -> Result<Loaded> {
-        load::load(&self.gate).await
+        Ok(load::load(&self.gate).await?.0)
     }
 
     async fn commit(&self, expected: &Head, next: &Head, batch: &Batch) -> Result<()> {
@@ -114,5 +115,12 @@ impl Catalog for EtcdCatalog {
     async fn close(&self) -> Result<()> {
         self.gate.0.write().await.take();
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Follow for EtcdCatalog {
+    async fn follow(&self) -> Result<Following> {
+        follow::follow(&self.gate).await
     }
 }

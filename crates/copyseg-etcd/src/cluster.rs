@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use copyseg_core::{Error, ErrorKind, Result};
 use etcd_client::{
-    Certificate, Client, ConnectOptions, Error as ClientError, Identity, KvClient, TlsOptions,
+    Certificate, Client, ConnectOptions, Error as ClientError, Identity, KvClient, TlsOptions, WatchClient,
 };
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -17,6 +17,16 @@ use crate::options::{EtcdOptions, Tls};
 
 /// The largest answer that is taken: the most records in one answer, each with the largest value, and their keys.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// A client for keys that takes large answers.
+pub(crate) fn kv(client: &Client) -> KvClient {
+    client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX)
+}
+
+/// A client for changes that takes large answers.
+pub(crate) fn changes(client: &Client) -> WatchClient {
+    client.watch_client().max_decoding_message_size(ANSWER_BYTES_MAX)
+}
 
 /// Every member that was named, connected to when first needed.
 ///
@@ -70,7 +80,7 @@ impl Cluster {
         &self,
         doing: &str,
         access: Access,
-        request: impl Fn(KvClient) -> Answer,
+        request: impl Fn(&Client) -> Answer,
     ) -> Result<T, Failure>
     where
         Answer: Future<Output = Result<T, ClientError>>,
@@ -105,7 +115,7 @@ impl Cluster {
         index: usize,
         doing: &str,
         access: Access,
-        request: impl Fn(KvClient) -> Answer,
+        request: impl Fn(&Client) -> Answer,
     ) -> Result<T, Failure>
     where
         Answer: Future<Output = Result<T, ClientError>>,
@@ -118,8 +128,7 @@ impl Cluster {
             Ok(Err(error)) => return Err(not_sent(Failure::new(doing(), Access::Read, &error))),
             Err(_) => return Err(not_sent(Failure::timed_out(doing(), Access::Read, self.timeout))),
         };
-        let kv = client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX);
-        match timeout(self.timeout, request(kv)).await {
+        match timeout(self.timeout, request(client)).await {
             Ok(answer) => answer.map_err(|error| Failure::new(doing(), access, &error)),
             Err(_) => Err(Failure::timed_out(doing(), access, self.timeout)),
         }

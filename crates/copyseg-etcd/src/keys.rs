@@ -29,6 +29,11 @@ impl Keys {
         format!("{}/head", self.0)
     }
 
+    /// What all keys begin with.
+    pub(crate) fn everything(&self) -> String {
+        format!("{}/", self.0)
+    }
+
     /// Where a record lies.
     pub(crate) fn record(&self, key: RecordKey) -> String {
         let ordered = key.id as u64 ^ SIGN;

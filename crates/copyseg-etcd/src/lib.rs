@@ -6,6 +6,7 @@ mod url;
 mod catalog;
 mod store;
 mod load;
+mod follow;
 mod history;
 mod cluster;
 mod keys;

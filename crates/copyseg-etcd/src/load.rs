@@ -34,8 +34,9 @@ struct Load {
     limit: AtomicUsize,
 }
 
-/// Begins a load: reads the head, and prepares to read the records at the same revision.
-pub(crate) async fn load(gate: &Arc<Gate>) -> Result<Loaded> {
+/// Begins a load: reads the head, and prepares to read the records at the same revision. Says too how the head was
+/// found.
+pub(crate) async fn load(gate: &Arc<Gate>) -> Result<(Loaded, Found)> {
     let (found, ranges) = {
         let store = gate.enter().await?;
         let found = store.head().await?;
@@ -51,7 +52,8 @@ pub(crate) async fn load(gate: &Arc<Gate>) -> Result<Loaded> {
     let read = move |range: std::ops::Range<String>| Box::pin(Arc::clone(&load).pages(range));
     let first = stream::iter(store).flat_map(read.clone());
     let others = stream::iter(jobs.into_iter().chain(tasks)).flat_map_unordered(RANGES_AT_ONCE, read);
-    Ok(Loaded { head: found.head, pages: ending_with_the_first_error(first.chain(others)) })
+    let pages = ending_with_the_first_error(first.chain(others));
+    Ok((Loaded { head: found.head, pages }, found))
 }
 
 fn ending_with_the_first_error<T: Send + 'static>(

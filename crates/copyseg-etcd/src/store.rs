@@ -1,9 +1,12 @@
 //! A store on an open cluster: its head, and the transactions that move it.
 
 use copyseg_core::{Batch, Error, ErrorKind, Head, Operation, Result};
-use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{
+    Compare, CompareOp, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
+};
+use tokio::sync::watch;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, changes, kv};
 use crate::error::{Access, Cause, Failure};
 use crate::keys::{Keys, head_value};
 
@@ -14,6 +17,8 @@ const ACQUIRE_ATTEMPTS: u32 = 32;
 pub(crate) struct Store {
     cluster: Cluster,
     pub(crate) keys: Keys,
+    /// Dropped with the store, which whoever follows it notices.
+    open: watch::Sender<()>,
 }
 
 /// A head as it was found.
@@ -36,12 +41,13 @@ enum Outcome {
 
 impl Store {
     pub(crate) fn new(cluster: Cluster, keys: Keys) -> Self {
-        Self { cluster, keys }
+        Self { cluster, keys, open: watch::Sender::new(()) }
     }
 
     /// Reads the head, as the majority of the members has it.
     pub(crate) async fn head(&self) -> Result<Found> {
-        let answer = self.cluster.request("read the head", Access::Read, |mut kv| {
+        let answer = self.cluster.request("read the head", Access::Read, |client| {
+            let mut kv = kv(client);
             let key = self.keys.head();
             async move { kv.get(key, None).await }
         });
@@ -86,7 +92,8 @@ impl Store {
     }
 
     async fn replace(&self, doing: &str, expected: &Head, next: &Head, batch: &Batch) -> Result<Outcome> {
-        let answer = self.cluster.request(doing, Access::Write, |mut kv| {
+        let answer = self.cluster.request(doing, Access::Write, |client| {
+            let mut kv = kv(client);
             let txn = self.transaction(expected, next, batch);
             async move { kv.txn(txn).await }
         });
@@ -152,7 +159,8 @@ impl Store {
         limit: usize,
         revision: i64,
     ) -> Result<(Vec<KeyValue>, bool), Failure> {
-        let answer = self.cluster.request("load", Access::Read, |mut kv| {
+        let answer = self.cluster.request("load", Access::Read, |client| {
+            let mut kv = kv(client);
             let options = GetOptions::new().with_range(end).with_revision(revision).with_limit(limit as i64);
             async move { kv.get(start, Some(options)).await }
         });
@@ -161,11 +169,29 @@ impl Store {
         Ok((answer.take_kvs(), more))
     }
 
+    /// Begins to watch all that is written from `revision` on.
+    pub(crate) async fn watch(&self, revision: i64) -> Result<WatchStream> {
+        let answer = self.cluster.request("follow", Access::Read, |client| {
+            let mut changes = changes(client);
+            // A large revision may come in several messages; its last event is that of the head.
+            let options = WatchOptions::new().with_prefix().with_start_revision(revision).with_fragment();
+            let everything = self.keys.everything();
+            async move { changes.watch(everything, Some(options)).await }
+        });
+        Ok(answer.await?)
+    }
+
+    /// Ends with an error once the store is closed, and tells nothing before.
+    pub(crate) fn closed(&self) -> watch::Receiver<()> {
+        self.open.subscribe()
+    }
+
     /// Lets the cluster forget its history before `revision`.
     pub(crate) async fn compact(&self, revision: i64) -> Result<()> {
-        let answer = self
-            .cluster
-            .request("compact", Access::Read, |mut kv| async move { kv.compact(revision, None).await });
+        let answer = self.cluster.request("compact", Access::Read, |client| {
+            let mut kv = kv(client);
+            async move { kv.compact(revision, None).await }
+        });
         match answer.await {
             Err(failure) if failure.cause != Cause::Compacted => Err(failure.into()),
             _ => Ok(()),
@@ -174,6 +200,6 @@ impl Store {
 }
 
 /// The head in an answer about its key; a store that nobody has acquired has none.
-fn head_in(found: &[KeyValue]) -> Result<Head> {
+pub(crate) fn head_in(found: &[KeyValue]) -> Result<Head> {
     found.first().map_or_else(|| Ok(Head::default()), |record| Head::from_bytes(record.value()))
 }

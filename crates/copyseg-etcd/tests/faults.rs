@@ -14,3 +14,5 @@ mod space;
 mod access;
 #[path = "faults/certificates.rs"]
 mod certificates;
+#[path = "faults/following.rs"]
+mod following;
