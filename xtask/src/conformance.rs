@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
 use crate::Outcome;
@@ -33,7 +34,7 @@ pub(crate) fn run() -> Outcome {
     }
     let names: Vec<&str> = backends.iter().map(|backend| backend.name).collect();
     let (table, missed) = table(&names, &results);
-    println!("{table}");
+    io::stdout().write_all(table.as_bytes()).map_err(|error| error.to_string())?;
     if missed == 0 { Ok(()) } else { Err(format!("{missed} cases failed or did not run")) }
 }
 

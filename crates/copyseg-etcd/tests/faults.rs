@@ -16,3 +16,5 @@ mod access;
 mod certificates;
 #[path = "faults/following.rs"]
 mod following;
+#[path = "faults/lost_messages.rs"]
+mod lost_messages;
