@@ -13,15 +13,19 @@ use crate::cluster::Cluster;
 use crate::follow;
 use crate::history::History;
 use crate::keys::Keys;
+use crate::leader::Leadership;
 use crate::load;
 use crate::options::EtcdOptions;
 use crate::store::Store;
 
 /// A store in an etcd cluster, below a prefix of its own.
 ///
-/// Any number of handles may be open at once, in any number of processes; the head decides which of them writes.
+/// Any number of handles may be open at once, in any number of processes, and load and follow the store. One at a
+/// time can acquire it: others are told who leads, as [`Held`](ErrorKind::Held), until that one closes or has not been
+/// heard of for the time of its lease.
 pub struct EtcdCatalog {
     gate: Arc<Gate>,
+    leadership: Leadership,
     history: Option<Mutex<History>>,
     limits: Limits,
     /// For messages: no secret is in it.
@@ -55,6 +59,7 @@ impl EtcdCatalog {
         store.head().await?;
         Ok(Self {
             gate: Arc::new(Gate(RwLock::new(Some(store)))),
+            leadership: Leadership::new(options.lease),
             history: options.compact.then(Mutex::default),
             limits: options.limits(),
             place: format!("{}/{}", options.endpoints.join(","), options.prefix),
@@ -90,7 +95,8 @@ impl fmt::Debug for EtcdCatalog {
 #[async_trait]
 impl Catalog for EtcdCatalog {
     async fn acquire(&self) -> Result<Head> {
-        self.gate.enter().await?.acquire().await
+        let store = self.gate.enter().await?;
+        self.leadership.acquire(&store, &self.gate).await
     }
 
     async fn load(&self) -> Result<Loaded> {
@@ -113,6 +119,9 @@ impl Catalog for EtcdCatalog {
     }
 
     async fn close(&self) -> Result<()> {
+        if let Ok(store) = self.gate.enter().await {
+            self.leadership.resign(&store).await;
+        }
         self.gate.0.write().await.take();
         Ok(())
     }

@@ -29,6 +29,11 @@ impl Keys {
         format!("{}/head", self.0)
     }
 
+    /// Where the leader is named.
+    pub(crate) fn leader(&self) -> String {
+        format!("{}/leader", self.0)
+    }
+
     /// What all keys begin with.
     pub(crate) fn everything(&self) -> String {
         format!("{}/", self.0)

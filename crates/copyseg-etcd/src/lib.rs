@@ -5,6 +5,7 @@ mod options;
 mod url;
 mod catalog;
 mod store;
+mod leader;
 mod load;
 mod follow;
 mod history;

@@ -37,6 +37,8 @@ pub struct EtcdOptions {
     pub tls: Option<Tls>,
     /// How long a request may take. Default 5 s.
     pub timeout: Duration,
+    /// How long a leader that is dead or cut off keeps others from taking over, in whole seconds. Default 10 s.
+    pub lease: Duration,
     /// The servers' `--max-txn-ops`. Default 128, as theirs.
     pub max_txn_ops: usize,
     /// The servers' `--max-request-bytes`. Default 1.5 MiB, as theirs.
@@ -83,6 +85,7 @@ impl EtcdOptions {
             user: None,
             tls: None,
             timeout: Duration::from_secs(5),
+            lease: Duration::from_secs(10),
             max_txn_ops: 128,
             max_request_bytes: 3 << 19,
             compact: true,
@@ -131,6 +134,13 @@ impl EtcdOptions {
         self
     }
 
+    /// Sets [`lease`](Self::lease).
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
     /// Sets [`max_txn_ops`](Self::max_txn_ops).
     #[must_use]
     pub fn max_txn_ops(mut self, operations: usize) -> Self {
@@ -168,6 +178,9 @@ impl EtcdOptions {
         }
         if self.timeout.is_zero() {
             return refuse("a request needs some time; give a `timeout_ms` of at least 1");
+        }
+        if self.lease < Duration::from_secs(2) {
+            return refuse("a lease of less than 2 s ends by itself; give a longer `lease_s`");
         }
         let limits = self.limits();
         if limits.operations_max < 1 || limits.bytes_max < 128 << 10 {

@@ -1,8 +1,11 @@
 //! A store on an open cluster: its head, and the transactions that move it.
 
+use std::time::Duration;
+
 use copyseg_core::{Batch, Error, ErrorKind, Head, Operation, Result};
 use etcd_client::{
-    Compare, CompareOp, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
+    Compare, CompareOp, Error as ClientError, GetOptions, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse,
+    WatchOptions, WatchStream,
 };
 use tokio::sync::watch;
 
@@ -29,6 +32,13 @@ pub(crate) struct Found {
     pub(crate) written_at: i64,
     /// The revision of etcd at which it was read.
     pub(crate) read_at: i64,
+}
+
+/// What came of claiming the lead.
+pub(crate) enum Claim {
+    Made,
+    /// Another leads; what its key says.
+    Held(Vec<u8>),
 }
 
 /// How a transaction ended.
@@ -167,6 +177,71 @@ impl Store {
         let mut answer = answer.await?;
         let more = answer.more();
         Ok((answer.take_kvs(), more))
+    }
+
+    /// Makes a lease of so long. One whose answer is lost ends by itself.
+    pub(crate) async fn grant(&self, ttl: Duration) -> Result<i64> {
+        let answer = self.cluster.request("lead", Access::Read, |client| {
+            let mut leases = client.lease_client();
+            async move { leases.grant(ttl.as_secs().max(1) as i64, None).await }
+        });
+        Ok(answer.await?.id())
+    }
+
+    /// Names a leader under this lease, if there is none. To ask twice does no harm: the lease tells whose the key is.
+    pub(crate) async fn claim(&self, lease: i64, leader: &[u8]) -> Result<Claim> {
+        let answer = self.cluster.request("lead", Access::Read, |client| {
+            let (mut kv, key) = (kv(client), self.keys.leader());
+            let put = TxnOp::put(key.as_str(), leader, Some(PutOptions::new().with_lease(lease)));
+            let txn = Txn::new()
+                .when([Compare::create_revision(key.as_str(), CompareOp::Equal, 0)])
+                .and_then([put])
+                .or_else([TxnOp::get(key, None)]);
+            async move { kv.txn(txn).await }
+        });
+        let answer = answer.await?;
+        match answer.op_responses().first() {
+            Some(TxnOpResponse::Get(found)) => match found.kvs().first() {
+                Some(leader) if leader.lease() != lease => Ok(Claim::Held(leader.value().to_vec())),
+                _ => Ok(Claim::Made),
+            },
+            _ => Ok(Claim::Made),
+        }
+    }
+
+    /// Whether the leader is named under this lease.
+    pub(crate) async fn leads(&self, lease: i64) -> Result<bool> {
+        let answer = self.cluster.request("lead", Access::Read, |client| {
+            let (mut kv, key) = (kv(client), self.keys.leader());
+            async move { kv.get(key, None).await }
+        });
+        Ok(answer.await?.kvs().first().is_some_and(|leader| leader.lease() == lease))
+    }
+
+    /// Renews a lease; whether it was still there.
+    pub(crate) async fn renew(&self, lease: i64) -> Result<bool> {
+        let answer = self.cluster.request("lead", Access::Read, |client| {
+            let mut leases = client.lease_client();
+            // Opening a stream of renewals makes the first, and one is all that is wanted.
+            async move {
+                match leases.keep_alive(lease).await {
+                    Ok(_) => Ok(true),
+                    Err(ClientError::LeaseKeepAliveError(_)) => Ok(false),
+                    Err(error) => Err(error),
+                }
+            }
+        });
+        Ok(answer.await?)
+    }
+
+    /// Ends a lease, and with it what was named under it.
+    pub(crate) async fn revoke(&self, lease: i64) -> Result<()> {
+        let answer = self.cluster.request("stop leading", Access::Read, |client| {
+            let mut leases = client.lease_client();
+            async move { leases.revoke(lease).await }
+        });
+        answer.await?;
+        Ok(())
     }
 
     /// Begins to watch all that is written from `revision` on.

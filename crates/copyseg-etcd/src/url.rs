@@ -19,7 +19,7 @@ impl EtcdOptions {
     /// Reads `etcd://[USER@]HOST[:PORT],…[/PREFIX][?OPTION=VALUE&…]`.
     ///
     /// Options are `tls=on|off`, `ca`, `cert` and `key` (PEM files; each switches TLS on), `password_file`,
-    /// `timeout_ms`, `max_txn_ops`, `max_request_bytes` and `compact=on|off`. A password is never part of the URL:
+    /// `timeout_ms`, `lease_s`, `max_txn_ops`, `max_request_bytes` and `compact=on|off`. A password is never part of the URL:
     /// it comes from the environment variable `COPYSEG_ETCD_PASSWORD` or from `password_file`. Characters that mean
     /// something in a URL are written as `%` and two hexadecimal digits.
     ///
@@ -120,13 +120,14 @@ impl Query {
             "key" => self.key = Some(file(name, value)?),
             "password_file" => self.password_file = Some(file(name, value)?),
             "timeout_ms" => options.timeout = Duration::from_millis(number(name, value)?),
+            "lease_s" => options.lease = Duration::from_secs(number(name, value)?),
             "max_txn_ops" => options.max_txn_ops = number(name, value)?,
             "max_request_bytes" => options.max_request_bytes = number(name, value)?,
             "compact" => options.compact = switch(name, value)?,
             _ => {
                 return Err(invalid(&format!(
                     "there is no option `{name}`; there are tls, ca, cert, key, password_file, timeout_ms, \
-                     max_txn_ops, max_request_bytes and compact"
+                     lease_s, max_txn_ops, max_request_bytes and compact"
                 )));
             }
         }
@@ -217,13 +218,14 @@ mod tests {
 
     #[test]
     fn every_option_can_be_in_a_url() {
-        let url = "etcd://a/x?tls=on&ca=/ca%20file&cert=c.pem&key=k.pem&timeout_ms=250&max_txn_ops=1000\
+        let url = "etcd://a/x?tls=on&ca=/ca%20file&cert=c.pem&key=k.pem&timeout_ms=250&lease_s=30&max_txn_ops=1000\
                    &max_request_bytes=4000000&compact=off";
         let options = EtcdOptions::new(["a:2379"])
             .prefix("x")
             .ca("/ca file")
             .identity("c.pem", "k.pem")
             .timeout(Duration::from_millis(250))
+            .lease(Duration::from_secs(30))
             .max_txn_ops(1000)
             .max_request_bytes(4_000_000)
             .compact(false);
@@ -271,6 +273,7 @@ mod tests {
     #[case::unknown_option("etcd://a?timeout=5", "no option `timeout`; there are tls, ca")]
     #[case::not_a_number("etcd://a?timeout_ms=5s", "`timeout_ms` is not a whole number")]
     #[case::no_time("etcd://a?timeout_ms=0", "`timeout_ms` of at least 1")]
+    #[case::a_short_lease("etcd://a?lease_s=1", "longer `lease_s`")]
     #[case::no_switch("etcd://a?compact=yes", "`compact` is neither `on` nor `off`")]
     #[case::half_an_identity("etcd://a?cert=c.pem", "go together")]
     #[case::contradiction("etcd://a?tls=off&ca=ca.pem", "contradict each other")]

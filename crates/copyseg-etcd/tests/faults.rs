@@ -18,3 +18,5 @@ mod certificates;
 mod following;
 #[path = "faults/lost_messages.rs"]
 mod lost_messages;
+#[path = "faults/leading.rs"]
+mod leading;
