@@ -20,6 +20,7 @@ async fn a_dead_member_costs_no_request() {
             writer.put([id], 100).await.unwrap();
         }
         writer.assert_stored().await;
+        catalog.close().await.unwrap();
     }
 }
 
@@ -87,13 +88,13 @@ async fn losing_any_one_of_three_members_stops_nothing_and_losing_two_changes_no
     let catalog =
         EtcdCatalog::open(EtcdOptions::new(endpoints).timeout(Duration::from_secs(3))).await.unwrap();
     let mut writer = Writer::acquire(&catalog).await;
-    for index in 0..3 {
-        members[index].kill();
+    for member in &mut members {
+        member.kill();
         for id in 0..20 {
             writer.put_surely(id).await;
         }
-        members[index].restart();
-        members[index].answers().await;
+        member.restart();
+        member.answers().await;
     }
     writer.assert_stored().await;
 
