@@ -6,7 +6,7 @@ use std::time::Duration;
 use std::{env, fs};
 
 use copyseg_core::{Error, ErrorKind, Result};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use crate::options::{EtcdOptions, Password};
 
@@ -14,6 +14,9 @@ use crate::options::{EtcdOptions, Password};
 const PASSWORD_VARIABLE: &str = "COPYSEG_ETCD_PASSWORD";
 
 const PORT: &str = "2379";
+
+/// What means something else in a URL.
+const RESERVED: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b'@').add(b' ');
 
 impl EtcdOptions {
     /// Reads `etcd://[USER@]HOST[:PORT],…[/PREFIX][?OPTION=VALUE&…]`.
@@ -66,6 +69,22 @@ impl EtcdOptions {
             return Err(invalid("it has a `password_file` and no user; write `etcd://USER@host:2379`"));
         }
         query.finish()
+    }
+
+    /// The URL of the store, without user and options: the same however its members are ordered.
+    ///
+    /// ```
+    /// # fn main() -> copyseg_core::Result<()> {
+    /// let options = copyseg_etcd::EtcdOptions::from_url("etcd://b:2379,a/restores?tls=on")?;
+    /// assert_eq!(options.store_url(), "etcd://a:2379,b:2379/restores");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn store_url(&self) -> String {
+        let mut endpoints: Vec<_> = self.endpoints.iter().map(|endpoint| endpoint.to_lowercase()).collect();
+        endpoints.sort();
+        endpoints.dedup();
+        format!("etcd://{}/{}", endpoints.join(","), utf8_percent_encode(&self.prefix, RESERVED))
     }
 }
 

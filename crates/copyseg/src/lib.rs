@@ -38,21 +38,24 @@
 //! | feature | default | adds |
 //! |---|---|---|
 //! | `redb` | yes | `redb:` URLs and the module `redb`: a catalog in one local file |
+//! | `etcd` | no | `etcd:` URLs and the module `etcd`: a catalog on an etcd cluster; building it needs `protoc` |
 //!
 //! `memory:` is always there. Without default features no storage crate is compiled.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod location;
 mod open;
+mod beside;
 
+pub use beside::{open_catalog_read_only, open_follower};
 pub use copyseg_core::*;
+#[cfg(feature = "etcd")]
+#[doc(inline)]
+pub use copyseg_etcd as etcd;
 #[cfg(feature = "redb")]
 #[doc(inline)]
 pub use copyseg_redb as redb;
-pub use open::{
-    canonical_url, check_storage, open, open_catalog, open_catalog_read_only, open_or_wait, open_with,
-    schemes,
-};
+pub use open::{canonical_url, check_storage, open, open_catalog, open_or_wait, open_with, schemes};
 
 /// The examples of the project's README, compiled and run with the tests.
 #[cfg(doctest)]

@@ -6,13 +6,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use copyseg_core::{Error, ErrorKind, Result};
+#[cfg(feature = "etcd")]
+use copyseg_etcd::EtcdOptions;
 
 use crate::open::schemes;
 
-/// Schemes of backends that this build was made without; each is also the name of its feature.
-const SWITCHED_OFF: &[&str] = &[
+/// Schemes of backends that this build was made without, each also the name of its feature, and what it takes to
+/// build it.
+const SWITCHED_OFF: &[(&str, &str)] = &[
     #[cfg(not(feature = "redb"))]
-    "redb",
+    ("redb", ""),
+    #[cfg(not(feature = "etcd"))]
+    ("etcd", ", which needs `protoc` on PATH or named in PROTOC to be built"),
 ];
 
 /// Where a store is.
@@ -23,6 +28,9 @@ pub(crate) enum Location {
     /// In a redb file.
     #[cfg(feature = "redb")]
     Redb(PathBuf),
+    /// On an etcd cluster.
+    #[cfg(feature = "etcd")]
+    Etcd(Box<EtcdOptions>),
 }
 
 impl Location {
@@ -36,7 +44,9 @@ impl Location {
             "memory" => Err(invalid(format!("`{url}` names a place in memory: write `memory:` alone"))),
             #[cfg(feature = "redb")]
             "redb" => path(url, scheme, rest).map(Self::Redb),
-            _ => Err(unsupported(url, scheme)),
+            #[cfg(feature = "etcd")]
+            "etcd" => EtcdOptions::from_url(url).map(|options| Self::Etcd(Box::new(options))),
+            _ => Err(unsupported(scheme)),
         }
     }
 
@@ -53,6 +63,8 @@ impl Location {
                 let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
                 Ok(format!("redb://{path}"))
             }
+            #[cfg(feature = "etcd")]
+            Self::Etcd(options) => Ok(options.store_url()),
         }
     }
 }
@@ -113,13 +125,18 @@ fn without_scheme(text: &str) -> Error {
     })
 }
 
-fn unsupported(url: &str, scheme: &str) -> Error {
-    let why = if SWITCHED_OFF.contains(&scheme) {
-        format!("this build was made without the feature `{scheme}` of the crate `copyseg`")
-    } else {
-        format!("there is no backend for `{scheme}:`")
+/// The URL itself is not shown: only its backend knows where there may be a secret in it.
+fn unsupported(scheme: &str) -> Error {
+    let why = match SWITCHED_OFF.iter().find(|(switched_off, _)| *switched_off == scheme) {
+        Some((_, needs)) => {
+            format!("this build was made without the feature `{scheme}` of the crate `copyseg`{needs}")
+        }
+        None => format!("there is no backend for `{scheme}:`"),
     };
-    Error::new(ErrorKind::Unsupported, format!("cannot open `{url}`: {why}; this build opens {}", built_in()))
+    Error::new(
+        ErrorKind::Unsupported,
+        format!("cannot open the `{scheme}:` catalog: {why}; this build opens {}", built_in()),
+    )
 }
 
 fn built_in() -> String {
@@ -202,6 +219,29 @@ mod tests {
             ErrorKind::Unsupported,
             "without the feature `redb` of the crate `copyseg`",
         );
+    }
+
+    #[cfg(not(feature = "etcd"))]
+    #[test]
+    fn a_build_without_etcd_says_what_etcd_takes_and_shows_no_secret() {
+        let url = "etcd://root:secret@host:2379/copyseg";
+        assert_refused(
+            url,
+            ErrorKind::Unsupported,
+            "feature `etcd` of the crate `copyseg`, which needs `protoc`",
+        );
+        assert!(!Location::parse(url).unwrap_err().to_string().contains("secret"));
+    }
+
+    #[cfg(feature = "etcd")]
+    #[test]
+    fn an_etcd_store_has_one_url_whatever_the_order_of_its_members() {
+        let url = |url| Location::parse(url).unwrap().canonical_url().unwrap();
+        let canonical = "etcd://a:2379,b:2380/copyseg";
+        assert_eq!(url("etcd://b:2380,A/?timeout_ms=100&tls=on"), canonical);
+        assert_eq!(url(canonical), canonical);
+        let odd = "etcd://a:2379/50%25/%40%3F%23%20";
+        assert_eq!(url(odd), odd);
     }
 
     fn assert_refused(url: &str, kind: ErrorKind, hint: &str) {

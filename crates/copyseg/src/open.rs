@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copyseg_core::{Catalog, Error, ErrorKind, ManagerOptions, MemoryCatalog, MetaManager, Result};
+#[cfg(feature = "etcd")]
+use copyseg_etcd::EtcdCatalog;
 #[cfg(feature = "redb")]
 use copyseg_redb::{RedbCatalog, RedbOptions};
 
@@ -19,14 +21,16 @@ const STANDBY_PAUSE: Duration = Duration::from_millis(500);
 /// | `memory:` | a new one in memory, gone with the manager |
 /// | `redb:restores.redb` | a file, relative to the working directory; created if it is not there |
 /// | `redb:///var/lib/restores.redb` | a file by its absolute path |
+/// | `etcd://host:2379,host2:2379/restores` | the keys below `/restores/` in an etcd cluster |
 ///
-/// In a path, `%20` stands for a space, and `%3F`, `%23` and `%25` for `?`, `#` and `%`.
+/// In a path, `%20` stands for a space, and `%3F`, `%23` and `%25` for `?`, `#` and `%`. The options of an `etcd:` URL
+/// are those of `EtcdOptions::from_url`.
 ///
 /// # Errors
 /// * [`InvalidArgument`](ErrorKind::InvalidArgument): `url` is not a catalog URL; the message shows how to write it.
 /// * [`Unsupported`](ErrorKind::Unsupported): this build has no such backend, or the store was written by a newer
 ///   version.
-/// * [`Held`](ErrorKind::Held): another process has the file open.
+/// * [`Held`](ErrorKind::Held): another process has the file open, or leads the store in etcd; the message says which.
 /// * every error of [`MetaManager::open`].
 pub async fn open(url: &str) -> Result<MetaManager> {
     open_with(url, ManagerOptions::default()).await
@@ -70,28 +74,15 @@ pub async fn open_catalog(url: &str) -> Result<Arc<dyn Catalog>> {
         Location::Memory => Arc::new(MemoryCatalog::new()),
         #[cfg(feature = "redb")]
         Location::Redb(path) => Arc::new(RedbCatalog::open(path, RedbOptions::default()).await?),
+        #[cfg(feature = "etcd")]
+        Location::Etcd(options) => Arc::new(EtcdCatalog::open(*options).await?),
     })
-}
-
-/// Opens the store at `url` for reading, as [`Snapshot::load`](copyseg_core::Snapshot::load) needs it. Nothing is
-/// created and nothing can be written. Close it soon: a file that is being read cannot be opened by a writer.
-///
-/// # Errors
-/// Those of [`open_catalog`]; [`NotFound`](ErrorKind::NotFound) if there is no such store; and
-/// [`InvalidArgument`](ErrorKind::InvalidArgument) for `memory:`, which would be a new and empty store.
-pub async fn open_catalog_read_only(url: &str) -> Result<Arc<dyn Catalog>> {
-    match Location::parse(url)? {
-        Location::Memory => Err(nothing_to_read()),
-        #[cfg(feature = "redb")]
-        Location::Redb(path) => {
-            Ok(Arc::new(RedbCatalog::open_read_only(path, RedbOptions::default()).await?))
-        }
-    }
 }
 
 /// The one URL of the store at `url`, without secrets: the same for every name of the same store.
 ///
-/// A store that is not there yet may get another one once it is; ask after opening it.
+/// A store that is not there yet may get another one once it is; ask after opening it. On etcd it is that of the members
+/// that `url` names, in whatever order: name the same ones everywhere.
 ///
 /// ```
 /// # fn main() -> copyseg::Result<()> {
@@ -112,12 +103,14 @@ pub fn canonical_url(url: &str) -> Result<String> {
 /// `false` if it was not and is now. Reads all of it.
 ///
 /// # Errors
+/// [`Unsupported`](ErrorKind::Unsupported) on etcd, whose members verify their own storage: the message says how to ask
+/// them.
 /// Those of [`open_catalog`]; [`NotFound`](ErrorKind::NotFound) if there is no such store;
 /// [`Corrupt`](ErrorKind::Corrupt) if it cannot be repaired; [`InvalidArgument`](ErrorKind::InvalidArgument) for
 /// `memory:`.
 pub async fn check_storage(url: &str) -> Result<bool> {
     match Location::parse(url)? {
-        Location::Memory => Err(nothing_to_read()),
+        Location::Memory => Err(crate::beside::nothing_to_read()),
         #[cfg(feature = "redb")]
         Location::Redb(path) => {
             let catalog =
@@ -126,6 +119,12 @@ pub async fn check_storage(url: &str) -> Result<bool> {
             catalog.close().await?;
             sound
         }
+        #[cfg(feature = "etcd")]
+        Location::Etcd(_) => Err(Error::new(
+            ErrorKind::Unsupported,
+            "the members of an etcd cluster verify their storage themselves: ask them with `etcdctl alarm list` and \
+             `etcdctl endpoint hashkv --cluster`",
+        )),
     }
 }
 
@@ -139,12 +138,7 @@ pub fn schemes() -> &'static [&'static str] {
         "memory",
         #[cfg(feature = "redb")]
         "redb",
+        #[cfg(feature = "etcd")]
+        "etcd",
     ]
-}
-
-fn nothing_to_read() -> Error {
-    Error::new(
-        ErrorKind::InvalidArgument,
-        "`memory:` opens a new store, so there is nothing to read: name a store that outlives its process",
-    )
 }

@@ -10,7 +10,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 9] = [
     ("copyseg-conformance", &["copyseg-core"]),
     ("copyseg-redb", &["copyseg-core"]),
     ("copyseg-etcd", &["copyseg-core"]),
-    ("copyseg", &["copyseg-core", "copyseg-redb"]),
+    ("copyseg", &["copyseg-core", "copyseg-redb", "copyseg-etcd"]),
     ("copyseg-restore", &["copyseg-core", "copyseg"]),
     ("copyseg-cli", &["copyseg", "copyseg-restore"]),
     ("copyseg-tests", &["copyseg", "copyseg-restore", "copyseg-cli"]),

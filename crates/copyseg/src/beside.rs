@@ -1,0 +1,71 @@
+//! What can be done with a store without becoming its writer, beside a process that is.
+
+use std::sync::Arc;
+
+#[cfg(feature = "etcd")]
+use copyseg_core::Head;
+use copyseg_core::{Catalog, Error, ErrorKind, Follower, Result};
+#[cfg(feature = "etcd")]
+use copyseg_etcd::{EtcdCatalog, EtcdOptions};
+#[cfg(feature = "redb")]
+use copyseg_redb::{RedbCatalog, RedbOptions};
+
+use crate::location::Location;
+
+/// Opens the store at `url` for reading, as [`Snapshot::load`](copyseg_core::Snapshot::load) needs it. Nothing is
+/// created and nobody is fenced. Close it soon: a file that is being read cannot be opened by a writer. A store in etcd
+/// is read beside its writer.
+///
+/// # Errors
+/// Those of [`open_catalog`](crate::open_catalog); [`NotFound`](ErrorKind::NotFound) if there is no such store; and
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) for `memory:`, which would be a new and empty store.
+pub async fn open_catalog_read_only(url: &str) -> Result<Arc<dyn Catalog>> {
+    match Location::parse(url)? {
+        Location::Memory => Err(nothing_to_read()),
+        #[cfg(feature = "redb")]
+        Location::Redb(path) => {
+            Ok(Arc::new(RedbCatalog::open_read_only(path, RedbOptions::default()).await?))
+        }
+        #[cfg(feature = "etcd")]
+        Location::Etcd(options) => Ok(Arc::new(open_etcd(*options).await?)),
+    }
+}
+
+/// Opens a live copy of the store at `url`, which stays up to date while another process writes to it.
+///
+/// # Errors
+/// Those of [`open_catalog_read_only`]; [`Unsupported`](ErrorKind::Unsupported) if the store cannot be read beside its
+/// writer: the message says what to do instead.
+pub async fn open_follower(url: &str) -> Result<Follower> {
+    let unsupported = |message| Err(Error::new(ErrorKind::Unsupported, message));
+    match Location::parse(url)? {
+        Location::Memory => unsupported(
+            "a store in memory is seen by its own process alone: there, use `MetaManager::subscribe`",
+        ),
+        #[cfg(feature = "redb")]
+        Location::Redb(_) => unsupported(
+            "a redb file is open in one process at a time: there, use `MetaManager::subscribe`; from another process \
+             load it when it is free, or keep the store in etcd",
+        ),
+        #[cfg(feature = "etcd")]
+        Location::Etcd(options) => Follower::open(Arc::new(open_etcd(*options).await?)).await,
+    }
+}
+
+pub(crate) fn nothing_to_read() -> Error {
+    Error::new(
+        ErrorKind::InvalidArgument,
+        "`memory:` opens a new store, so there is nothing to read: name a store that outlives its process",
+    )
+}
+
+/// A store in etcd that is there: whoever only reads must not take a mistyped prefix for an empty store.
+#[cfg(feature = "etcd")]
+async fn open_etcd(options: EtcdOptions) -> Result<EtcdCatalog> {
+    let url = options.store_url();
+    let catalog = EtcdCatalog::open(options).await?;
+    if catalog.head().await? == Head::default() {
+        return Err(Error::new(ErrorKind::NotFound, format!("there is no store at {url}; check the prefix")));
+    }
+    Ok(catalog)
+}
