@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use copyseg_core::{Batch, Catalog, Error, ErrorKind, Follow, Following, Head, Limits, Loaded, Result};
+use copyseg_core::{
+    Batch, Catalog, Error, ErrorKind, Follow, Following, Head, JobId, Limits, Loaded, MetaManager, Result,
+};
 use parking_lot::Mutex;
 use tokio::sync::{RwLock, RwLockReadGuard};
 use tokio::time::Instant;
@@ -13,9 +16,10 @@ use crate::cluster::Cluster;
 use crate::follow;
 use crate::history::History;
 use crate::keys::Keys;
-use crate::leader::Leadership;
+use crate::leader::{self, Leadership};
 use crate::load;
 use crate::options::EtcdOptions;
+use crate::requests::{self, Request};
 use crate::store::Store;
 
 /// A store in an etcd cluster, below a prefix of its own.
@@ -64,6 +68,34 @@ impl EtcdCatalog {
             limits: options.limits(),
             place: format!("{}/{}", options.endpoints.join(","), options.prefix),
         })
+    }
+
+    /// The process that leads now, if there is one, for people: its id, its host and since when.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable) if the cluster does not answer; [`Closed`](ErrorKind::Closed).
+    pub async fn leader(&self) -> Result<Option<String>> {
+        let leader = self.gate.enter().await?.leader().await?;
+        Ok(leader.map(|leader| leader::name(leader.value())))
+    }
+
+    /// Has `manager`, which must have been opened on this handle, carry out what other processes
+    /// [ask for](Self::request_cancel), until it ends. It works in the background and does not keep the manager running.
+    pub fn serve(&self, manager: &MetaManager) {
+        let (gate, state) = (Arc::downgrade(&self.gate), Arc::clone(&self.leadership.state));
+        tokio::spawn(requests::serve(gate, state, manager.downgrade()));
+    }
+
+    /// Has the leader cancel a job, as [`MetaManager::cancel_job`] does, without acquiring the store. If another process
+    /// takes the lead meanwhile, that one does it. `Ok` means that the job is cancelled, durably.
+    ///
+    /// # Errors
+    /// What the leader answered, which are the errors of [`MetaManager::cancel_job`];
+    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if it has not answered within `timeout`: look at the job, or ask
+    /// again, which does no harm; [`Unavailable`](ErrorKind::Unavailable) if the cluster cannot be asked.
+    pub async fn request_cancel(&self, job: JobId, reason: &str, timeout: Duration) -> Result<()> {
+        let request = Request::CancelJob { job, reason: reason.to_owned() };
+        requests::ask(&*self.gate.enter().await?, &request, timeout).await
     }
 
     /// Notes what was written, and removes old history when there is enough of it; no commit waits for that.

@@ -34,6 +34,16 @@ impl Keys {
         format!("{}/leader", self.0)
     }
 
+    /// Where requests to the leader lie, each under a name of its own.
+    pub(crate) fn request(&self, name: &str) -> String {
+        format!("{}/request/{name}", self.0)
+    }
+
+    /// Where the leader answers the request of this name.
+    pub(crate) fn answer(&self, name: &str) -> String {
+        format!("{}/answer/{name}", self.0)
+    }
+
     /// What all keys begin with.
     pub(crate) fn everything(&self) -> String {
         format!("{}/", self.0)

@@ -19,14 +19,14 @@ use crate::store::{Claim, Store};
 /// How this handle holds the leader's key of its store.
 pub(crate) struct Leadership {
     ttl: Duration,
-    state: Arc<Mutex<State>>,
+    pub(crate) state: Arc<Mutex<State>>,
     /// Serializes claims of this handle.
     claiming: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
-struct State {
-    lease: Option<i64>,
+pub(crate) struct State {
+    pub(crate) lease: Option<i64>,
     /// What this handle acquired last.
     head: Option<Head>,
     renewing: Option<AbortHandle>,
@@ -131,11 +131,16 @@ async fn claim(store: &Store, ttl: Duration) -> Result<i64> {
     }
 }
 
-fn held(leader: &[u8], ttl: Duration) -> Error {
-    let by = match serde_json::from_slice(leader) {
+/// What people are told of the leader that a key names.
+pub(crate) fn name(leader: &[u8]) -> String {
+    match serde_json::from_slice(leader) {
         Ok(Leader { host, pid, since }) => format!("process {pid} on {host} since {since}"),
         Err(_) => "another process".into(),
-    };
+    }
+}
+
+fn held(leader: &[u8], ttl: Duration) -> Error {
+    let by = name(leader);
     let seconds = ttl.as_secs();
     Error::new(
         ErrorKind::Held,

@@ -6,6 +6,7 @@ mod url;
 mod catalog;
 mod store;
 mod leader;
+mod requests;
 mod load;
 mod follow;
 mod history;

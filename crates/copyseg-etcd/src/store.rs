@@ -18,7 +18,7 @@ const ACQUIRE_ATTEMPTS: u32 = 32;
 
 /// The keys of one store and the cluster they lie in.
 pub(crate) struct Store {
-    cluster: Cluster,
+    pub(crate) cluster: Cluster,
     pub(crate) keys: Keys,
     /// Dropped with the store, which whoever follows it notices.
     open: watch::Sender<()>,
@@ -209,13 +209,18 @@ impl Store {
         }
     }
 
-    /// Whether the leader is named under this lease.
-    pub(crate) async fn leads(&self, lease: i64) -> Result<bool> {
-        let answer = self.cluster.request("lead", Access::Read, |client| {
+    /// The key that names the leader, if there is one.
+    pub(crate) async fn leader(&self) -> Result<Option<KeyValue>> {
+        let answer = self.cluster.request("look for the leader", Access::Read, |client| {
             let (mut kv, key) = (kv(client), self.keys.leader());
             async move { kv.get(key, None).await }
         });
-        Ok(answer.await?.kvs().first().is_some_and(|leader| leader.lease() == lease))
+        Ok(answer.await?.take_kvs().pop())
+    }
+
+    /// Whether the leader is named under this lease.
+    pub(crate) async fn leads(&self, lease: i64) -> Result<bool> {
+        Ok(self.leader().await?.is_some_and(|leader| leader.lease() == lease))
     }
 
     /// Renews a lease; whether it was still there.

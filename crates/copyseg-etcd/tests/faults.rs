@@ -20,3 +20,5 @@ mod following;
 mod lost_messages;
 #[path = "faults/leading.rs"]
 mod leading;
+#[path = "faults/requests.rs"]
+mod requests;

@@ -1,10 +1,11 @@
 //! What can be done with a store without becoming its writer, beside a process that is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 #[cfg(feature = "etcd")]
 use copyseg_core::Head;
-use copyseg_core::{Catalog, Error, ErrorKind, Follower, Result};
+use copyseg_core::{Catalog, Error, ErrorKind, Follower, JobId, Result};
 #[cfg(feature = "etcd")]
 use copyseg_etcd::{EtcdCatalog, EtcdOptions};
 #[cfg(feature = "redb")]
@@ -49,6 +50,57 @@ pub async fn open_follower(url: &str) -> Result<Follower> {
         ),
         #[cfg(feature = "etcd")]
         Location::Etcd(options) => Follower::open(Arc::new(open_etcd(*options).await?)).await,
+    }
+}
+
+/// The process that holds the store at `url` now, for people, if it can be read beside that process. Whoever could open a
+/// file for reading knows that nobody holds it.
+///
+/// # Errors
+/// Those of [`open_catalog_read_only`].
+pub async fn holder(url: &str) -> Result<Option<String>> {
+    match Location::parse(url)? {
+        Location::Memory => Err(nothing_to_read()),
+        #[cfg(feature = "redb")]
+        Location::Redb(_) => Ok(None),
+        #[cfg(feature = "etcd")]
+        Location::Etcd(options) => open_etcd(*options).await?.leader().await,
+    }
+}
+
+/// How long the store at `url` can seem [`Held`](ErrorKind::Held) by a process that has died.
+///
+/// # Errors
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) and [`Unsupported`](ErrorKind::Unsupported) as from
+/// [`open`](crate::open()).
+pub fn dead_holder_timeout(url: &str) -> Result<Duration> {
+    match Location::parse(url)? {
+        Location::Memory => Ok(Duration::ZERO),
+        #[cfg(feature = "redb")]
+        Location::Redb(_) => Ok(Duration::ZERO),
+        #[cfg(feature = "etcd")]
+        Location::Etcd(options) => Ok(options.lease),
+    }
+}
+
+/// Has the process that holds the store at `url` cancel a job, as
+/// [`MetaManager::cancel_job`](copyseg_core::MetaManager::cancel_job) does. `Ok` means that the job is cancelled, durably.
+///
+/// # Errors
+/// What that process answered; [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if it has not answered within `timeout`: look
+/// at the job, or ask again, which does no harm; [`Unsupported`](ErrorKind::Unsupported) if the holder of such a store
+/// cannot be asked; and those of [`open_catalog_read_only`].
+pub async fn request_cancel(url: &str, job: JobId, reason: &str, timeout: Duration) -> Result<()> {
+    match Location::parse(url)? {
+        #[cfg(feature = "etcd")]
+        Location::Etcd(options) => open_etcd(*options).await?.request_cancel(job, reason, timeout).await,
+        _ => {
+            let _ = (reason, timeout);
+            let message = format!(
+                "job {job} can be cancelled only by the process that holds its store, or when that has ended"
+            );
+            Err(Error::new(ErrorKind::Unsupported, message))
+        }
     }
 }
 

@@ -28,6 +28,7 @@
 //! # Where to look
 //!
 //! * [`open()`] and [`schemes`]: a manager from a URL.
+//! * [`open_follower`], [`request_cancel`]: beside the process that holds the store.
 //! * [`MetaManager`]: every operation on jobs and tasks, and [`transact`](MetaManager::transact) for several at once.
 //! * [`Snapshot`]: everything at one instant; reading it never waits. [`JobFilter`] and [`TaskFilter`] search it.
 //! * [`Error`] and [`ErrorKind`]: what went wrong, as advice to the caller.
@@ -47,7 +48,7 @@ mod location;
 mod open;
 mod beside;
 
-pub use beside::{open_catalog_read_only, open_follower};
+pub use beside::{dead_holder_timeout, holder, open_catalog_read_only, open_follower, request_cancel};
 pub use copyseg_core::*;
 #[cfg(feature = "etcd")]
 #[doc(inline)]

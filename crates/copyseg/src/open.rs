@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use copyseg_core::{Catalog, Error, ErrorKind, ManagerOptions, MemoryCatalog, MetaManager, Result};
 #[cfg(feature = "etcd")]
-use copyseg_etcd::EtcdCatalog;
+use copyseg_etcd::{EtcdCatalog, EtcdOptions};
 #[cfg(feature = "redb")]
 use copyseg_redb::{RedbCatalog, RedbOptions};
 
@@ -41,7 +41,28 @@ pub async fn open(url: &str) -> Result<MetaManager> {
 /// # Errors
 /// Those of [`open`].
 pub async fn open_with(url: &str, options: ManagerOptions) -> Result<MetaManager> {
-    MetaManager::open(open_catalog(url).await?, options).await
+    match Location::parse(url)? {
+        #[cfg(feature = "etcd")]
+        Location::Etcd(etcd) => lead(*etcd, options).await,
+        location => MetaManager::open(open_location(location).await?, options).await,
+    }
+}
+
+/// Becomes the leader of a store in etcd, which serves those who cannot be while it lives.
+#[cfg(feature = "etcd")]
+async fn lead(etcd: EtcdOptions, options: ManagerOptions) -> Result<MetaManager> {
+    let catalog = Arc::new(EtcdCatalog::open(etcd).await?);
+    match MetaManager::open(Arc::clone(&catalog) as Arc<dyn Catalog>, options).await {
+        Ok(manager) => {
+            catalog.serve(&manager);
+            Ok(manager)
+        }
+        Err(error) => {
+            // It may have become the leader before it failed, and would keep others waiting for its lease to end.
+            let _ = catalog.close().await;
+            Err(error)
+        }
+    }
 }
 
 /// Opens the store at `url` as [`open_with`] does, and stands by while another process holds it: as soon as that one
@@ -65,12 +86,17 @@ pub async fn open_or_wait(
     }
 }
 
-/// Opens the store at `url` without becoming its writer: what [`open`] hands to [`MetaManager::open`].
+/// Opens the store at `url` without becoming its writer: what [`open`] hands to [`MetaManager::open`]. A manager on etcd
+/// that is opened this way does not serve [`request_cancel`](crate::request_cancel).
 ///
 /// # Errors
 /// Those of [`open`], but for the ones of [`MetaManager::open`].
 pub async fn open_catalog(url: &str) -> Result<Arc<dyn Catalog>> {
-    Ok(match Location::parse(url)? {
+    open_location(Location::parse(url)?).await
+}
+
+async fn open_location(location: Location) -> Result<Arc<dyn Catalog>> {
+    Ok(match location {
         Location::Memory => Arc::new(MemoryCatalog::new()),
         #[cfg(feature = "redb")]
         Location::Redb(path) => Arc::new(RedbCatalog::open(path, RedbOptions::default()).await?),
