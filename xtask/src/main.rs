@@ -3,8 +3,10 @@
 mod cargo;
 mod ci;
 mod clippy;
+mod conformance;
 mod deny;
 mod doc;
+mod etcd;
 mod examples;
 mod fmt;
 mod test;
@@ -33,8 +35,10 @@ const CHECKS: [Command; 8] = [
 ];
 
 /// Commands that `ci` does not run.
-const OTHERS: [Command; 2] = [
+const OTHERS: [Command; 4] = [
     ("ci", "every check above, in this order", ci::run),
+    ("conformance", "the contract of a catalog, on every backend; starts etcd members", conformance::run),
+    ("etcd", "members of etcd that die, freeze and run full; starts them", etcd::run),
     ("advisories", "known vulnerabilities of dependencies; fetches the RustSec database", deny::advisories),
 ];
 

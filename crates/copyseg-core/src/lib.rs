@@ -65,7 +65,7 @@ pub use filter::{JobFilter, TaskFilter};
 pub use follower::Follower;
 pub use id::{CollectionId, DatabaseId, JobId, NodeId, PartitionId, SegmentId, TaskId};
 pub use job::{Job, JobState, NewJob};
-pub use manager::{Changes, Event, ManagerOptions, MetaManager, Subscription};
+pub use manager::{Changes, Event, ManagerOptions, MetaManager, Subscription, WeakManager};
 pub use snapshot::{SetAside, Snapshot};
 pub use task::{Claim, NewTask, SegmentPair, Segments, Task, TaskState};
 pub use task_store::{PerState, Progress, TaskStore};

@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -107,6 +107,18 @@ struct Accepted {
 }
 
 struct Handle(Arc<Shared>);
+
+/// A handle on a [`MetaManager`] that does not keep it running, for tasks that serve it in the background.
+#[derive(Debug, Clone)]
+pub struct WeakManager(Weak<Handle>);
+
+impl WeakManager {
+    /// The manager, unless its last handle was dropped.
+    pub fn upgrade(&self) -> Option<MetaManager> {
+        let handle = self.0.upgrade()?;
+        Some(MetaManager { shared: Arc::clone(&handle.0), _handle: handle })
+    }
+}
 
 impl Drop for Handle {
     fn drop(&mut self) {
@@ -248,6 +260,22 @@ impl MetaManager {
         // The sender lives in `shared`, so waiting can only end with the committer's end.
         let _ = finished.wait_for(|finished| *finished).await;
         self.shared.catalog.close().await
+    }
+
+    /// A handle that does not keep this manager running.
+    ///
+    /// ```
+    /// # use copyseg_core::{ManagerOptions, MemoryCatalog, MetaManager};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> copyseg_core::Result<()> {
+    /// let manager = MetaManager::open(std::sync::Arc::new(MemoryCatalog::new()), ManagerOptions::default()).await?;
+    /// let weak = manager.downgrade();
+    /// assert!(weak.upgrade().is_some());
+    /// drop(manager);
+    /// assert!(weak.upgrade().is_none());
+    /// # Ok(()) }
+    /// ```
+    pub fn downgrade(&self) -> WeakManager {
+        WeakManager(Arc::downgrade(&self._handle))
     }
 
     fn read(&self) -> Result<arc_swap::Guard<Arc<Snapshot>>> {

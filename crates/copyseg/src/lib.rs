@@ -28,6 +28,7 @@
 //! # Where to look
 //!
 //! * [`open()`] and [`schemes`]: a manager from a URL.
+//! * [`open_follower`], [`request_cancel`]: beside the process that holds the store.
 //! * [`MetaManager`]: every operation on jobs and tasks, and [`transact`](MetaManager::transact) for several at once.
 //! * [`Snapshot`]: everything at one instant; reading it never waits. [`JobFilter`] and [`TaskFilter`] search it.
 //! * [`Error`] and [`ErrorKind`]: what went wrong, as advice to the caller.
@@ -39,24 +40,27 @@
 //! |---|---|---|
 //! | `redb` | yes | `redb:` URLs and the module `redb`: a catalog in one local file |
 //! | `sled` | no | `sled:` URLs and the module `sled`: a catalog in one local folder |
+//! | `etcd` | no | `etcd:` URLs and the module `etcd`: a catalog on an etcd cluster; building it needs `protoc` |
 //!
 //! `memory:` is always there. Without default features no storage crate is compiled.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod location;
 mod open;
+mod beside;
 
+pub use beside::{dead_holder_timeout, holder, open_catalog_read_only, open_follower, request_cancel};
 pub use copyseg_core::*;
+#[cfg(feature = "etcd")]
+#[doc(inline)]
+pub use copyseg_etcd as etcd;
 #[cfg(feature = "redb")]
 #[doc(inline)]
 pub use copyseg_redb as redb;
 #[cfg(feature = "sled")]
 #[doc(inline)]
 pub use copyseg_sled as sled;
-pub use open::{
-    canonical_url, check_storage, open, open_catalog, open_catalog_read_only, open_or_wait, open_with,
-    schemes,
-};
+pub use open::{canonical_url, check_storage, open, open_catalog, open_or_wait, open_with, schemes};
 
 /// The examples of the project's README, compiled and run with the tests.
 #[cfg(doctest)]

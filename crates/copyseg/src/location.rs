@@ -6,15 +6,20 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use copyseg_core::{Error, ErrorKind, Result};
+#[cfg(feature = "etcd")]
+use copyseg_etcd::EtcdOptions;
 
 use crate::open::schemes;
 
-/// Schemes of backends that this build was made without; each is also the name of its feature.
-const SWITCHED_OFF: &[&str] = &[
+/// Schemes of backends that this build was made without, each also the name of its feature, and what it takes to
+/// build it.
+const SWITCHED_OFF: &[(&str, &str)] = &[
     #[cfg(not(feature = "redb"))]
-    "redb",
+    ("redb", ""),
     #[cfg(not(feature = "sled"))]
-    "sled",
+    ("sled", ""),
+    #[cfg(not(feature = "etcd"))]
+    ("etcd", ", which needs `protoc` on PATH or named in PROTOC to be built"),
 ];
 
 /// Where a store is.
@@ -28,6 +33,9 @@ pub(crate) enum Location {
     /// In a sled folder.
     #[cfg(feature = "sled")]
     Sled(PathBuf),
+    /// On an etcd cluster.
+    #[cfg(feature = "etcd")]
+    Etcd(Box<EtcdOptions>),
 }
 
 impl Location {
@@ -43,7 +51,9 @@ impl Location {
             "redb" => path(url, scheme, rest).map(Self::Redb),
             #[cfg(feature = "sled")]
             "sled" => path(url, scheme, rest.strip_suffix('/').unwrap_or(rest)).map(Self::Sled),
-            _ => Err(unsupported(url, scheme)),
+            #[cfg(feature = "etcd")]
+            "etcd" => EtcdOptions::from_url(url).map(|options| Self::Etcd(Box::new(options))),
+            _ => Err(unsupported(scheme)),
         }
     }
 
@@ -55,6 +65,8 @@ impl Location {
             Self::Redb(path) => canonical_url("redb", path),
             #[cfg(feature = "sled")]
             Self::Sled(path) => canonical_url("sled", path),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(options) => Ok(options.store_url()),
         }
     }
 }
@@ -125,13 +137,18 @@ fn without_scheme(text: &str) -> Error {
     })
 }
 
-fn unsupported(url: &str, scheme: &str) -> Error {
-    let why = if SWITCHED_OFF.contains(&scheme) {
-        format!("this build was made without the feature `{scheme}` of the crate `copyseg`")
-    } else {
-        format!("there is no backend for `{scheme}:`")
+/// The URL itself is not shown: only its backend knows where there may be a secret in it.
+fn unsupported(scheme: &str) -> Error {
+    let why = match SWITCHED_OFF.iter().find(|(switched_off, _)| *switched_off == scheme) {
+        Some((_, needs)) => {
+            format!("this build was made without the feature `{scheme}` of the crate `copyseg`{needs}")
+        }
+        None => format!("there is no backend for `{scheme}:`"),
     };
-    Error::new(ErrorKind::Unsupported, format!("cannot open `{url}`: {why}; this build opens {}", built_in()))
+    Error::new(
+        ErrorKind::Unsupported,
+        format!("cannot open the `{scheme}:` catalog: {why}; this build opens {}", built_in()),
+    )
 }
 
 fn built_in() -> String {
@@ -226,10 +243,33 @@ mod tests {
 
     #[test]
     fn a_scheme_that_is_switched_off_is_refused_naming_its_feature() {
-        for scheme in SWITCHED_OFF {
+        for (scheme, _) in SWITCHED_OFF {
             let hint = format!("without the feature `{scheme}` of the crate `copyseg`");
             assert_refused(&format!("{scheme}:a"), ErrorKind::Unsupported, &hint);
         }
+    }
+
+    #[cfg(not(feature = "etcd"))]
+    #[test]
+    fn a_build_without_etcd_says_what_etcd_takes_and_shows_no_secret() {
+        let url = "etcd://root:secret@host:2379/copyseg";
+        assert_refused(
+            url,
+            ErrorKind::Unsupported,
+            "feature `etcd` of the crate `copyseg`, which needs `protoc`",
+        );
+        assert!(!Location::parse(url).unwrap_err().to_string().contains("secret"));
+    }
+
+    #[cfg(feature = "etcd")]
+    #[test]
+    fn an_etcd_store_has_one_url_whatever_the_order_of_its_members() {
+        let url = |url| Location::parse(url).unwrap().canonical_url().unwrap();
+        let canonical = "etcd://a:2379,b:2380/copyseg";
+        assert_eq!(url("etcd://b:2380,A/?timeout_ms=100&tls=on"), canonical);
+        assert_eq!(url(canonical), canonical);
+        let odd = "etcd://a:2379/50%25/%40%3F%23%20";
+        assert_eq!(url(odd), odd);
     }
 
     fn assert_refused(url: &str, kind: ErrorKind, hint: &str) {

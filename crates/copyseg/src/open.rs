@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copyseg_core::{Catalog, Error, ErrorKind, ManagerOptions, MemoryCatalog, MetaManager, Result};
+#[cfg(feature = "etcd")]
+use copyseg_etcd::{EtcdCatalog, EtcdOptions};
 #[cfg(feature = "redb")]
 use copyseg_redb::{RedbCatalog, RedbOptions};
 #[cfg(feature = "sled")]
@@ -22,14 +24,16 @@ const STANDBY_PAUSE: Duration = Duration::from_millis(500);
 /// | `redb:restores.redb` | a file, relative to the working directory; created if it is not there |
 /// | `redb:///var/lib/restores.redb` | a file by its absolute path |
 /// | `sled:restores.sled`, `sled:///var/lib/restores.sled` | a folder, in the same two ways; with the feature `sled` |
+/// | `etcd://host:2379,host2:2379/restores` | the keys below `/restores/` in an etcd cluster |
 ///
-/// In a path, `%20` stands for a space, and `%3F`, `%23` and `%25` for `?`, `#` and `%`.
+/// In a path, `%20` stands for a space, and `%3F`, `%23` and `%25` for `?`, `#` and `%`. The options of an `etcd:` URL
+/// are those of `EtcdOptions::from_url`.
 ///
 /// # Errors
 /// * [`InvalidArgument`](ErrorKind::InvalidArgument): `url` is not a catalog URL; the message shows how to write it.
 /// * [`Unsupported`](ErrorKind::Unsupported): this build has no such backend, or the store was written by a newer
 ///   version.
-/// * [`Held`](ErrorKind::Held): another process has the store open.
+/// * [`Held`](ErrorKind::Held): another process has the store open, or leads it in etcd; the message says which.
 /// * every error of [`MetaManager::open`].
 pub async fn open(url: &str) -> Result<MetaManager> {
     open_with(url, ManagerOptions::default()).await
@@ -40,7 +44,28 @@ pub async fn open(url: &str) -> Result<MetaManager> {
 /// # Errors
 /// Those of [`open`].
 pub async fn open_with(url: &str, options: ManagerOptions) -> Result<MetaManager> {
-    MetaManager::open(open_catalog(url).await?, options).await
+    match Location::parse(url)? {
+        #[cfg(feature = "etcd")]
+        Location::Etcd(etcd) => lead(*etcd, options).await,
+        location => MetaManager::open(open_location(location).await?, options).await,
+    }
+}
+
+/// Becomes the leader of a store in etcd, which serves those who cannot be while it lives.
+#[cfg(feature = "etcd")]
+async fn lead(etcd: EtcdOptions, options: ManagerOptions) -> Result<MetaManager> {
+    let catalog = Arc::new(EtcdCatalog::open(etcd).await?);
+    match MetaManager::open(Arc::clone(&catalog) as Arc<dyn Catalog>, options).await {
+        Ok(manager) => {
+            catalog.serve(&manager);
+            Ok(manager)
+        }
+        Err(error) => {
+            // It may have become the leader before it failed, and would keep others waiting for its lease to end.
+            let _ = catalog.close().await;
+            Err(error)
+        }
+    }
 }
 
 /// Opens the store at `url` as [`open_with`] does, and stands by while another process holds it: as soon as that one
@@ -64,44 +89,31 @@ pub async fn open_or_wait(
     }
 }
 
-/// Opens the store at `url` without becoming its writer: what [`open`] hands to [`MetaManager::open`].
+/// Opens the store at `url` without becoming its writer: what [`open`] hands to [`MetaManager::open`]. A manager on etcd
+/// that is opened this way does not serve [`request_cancel`](crate::request_cancel).
 ///
 /// # Errors
 /// Those of [`open`], but for the ones of [`MetaManager::open`].
 pub async fn open_catalog(url: &str) -> Result<Arc<dyn Catalog>> {
-    Ok(match Location::parse(url)? {
+    open_location(Location::parse(url)?).await
+}
+
+async fn open_location(location: Location) -> Result<Arc<dyn Catalog>> {
+    Ok(match location {
         Location::Memory => Arc::new(MemoryCatalog::new()),
         #[cfg(feature = "redb")]
         Location::Redb(path) => Arc::new(RedbCatalog::open(path, RedbOptions::default()).await?),
         #[cfg(feature = "sled")]
         Location::Sled(path) => Arc::new(SledCatalog::open(path, SledOptions::default()).await?),
+        #[cfg(feature = "etcd")]
+        Location::Etcd(options) => Arc::new(EtcdCatalog::open(*options).await?),
     })
-}
-
-/// Opens the store at `url` for reading, as [`Snapshot::load`](copyseg_core::Snapshot::load) needs it. Nothing is
-/// created in its place and nothing can be written. Close it soon: what is being read cannot be opened by a writer.
-/// A `sled:` store is copied to be read.
-///
-/// # Errors
-/// Those of [`open_catalog`]; [`NotFound`](ErrorKind::NotFound) if there is no such store; and
-/// [`InvalidArgument`](ErrorKind::InvalidArgument) for `memory:`, which would be a new and empty store.
-pub async fn open_catalog_read_only(url: &str) -> Result<Arc<dyn Catalog>> {
-    match Location::parse(url)? {
-        Location::Memory => Err(nothing_to_read()),
-        #[cfg(feature = "redb")]
-        Location::Redb(path) => {
-            Ok(Arc::new(RedbCatalog::open_read_only(path, RedbOptions::default()).await?))
-        }
-        #[cfg(feature = "sled")]
-        Location::Sled(path) => {
-            Ok(Arc::new(SledCatalog::open_read_only(path, SledOptions::default()).await?))
-        }
-    }
 }
 
 /// The one URL of the store at `url`, without secrets: the same for every name of the same store.
 ///
-/// A store that is not there yet may get another one once it is; ask after opening it.
+/// A store that is not there yet may get another one once it is; ask after opening it. On etcd it is that of the members
+/// that `url` names, in whatever order: name the same ones everywhere.
 ///
 /// ```
 /// # fn main() -> copyseg::Result<()> {
@@ -122,12 +134,14 @@ pub fn canonical_url(url: &str) -> Result<String> {
 /// `false` if it was not and is now. Reads all of it.
 ///
 /// # Errors
+/// [`Unsupported`](ErrorKind::Unsupported) on etcd, whose members verify their own storage: the message says how to ask
+/// them.
 /// Those of [`open_catalog`]; [`NotFound`](ErrorKind::NotFound) if there is no such store;
 /// [`Corrupt`](ErrorKind::Corrupt) if it cannot be repaired; [`InvalidArgument`](ErrorKind::InvalidArgument) for
 /// `memory:`.
 pub async fn check_storage(url: &str) -> Result<bool> {
     match Location::parse(url)? {
-        Location::Memory => Err(nothing_to_read()),
+        Location::Memory => Err(crate::beside::nothing_to_read()),
         #[cfg(feature = "redb")]
         Location::Redb(path) => {
             let catalog =
@@ -143,6 +157,12 @@ pub async fn check_storage(url: &str) -> Result<bool> {
             catalog.close().await?;
             checked.map(|()| true)
         }
+        #[cfg(feature = "etcd")]
+        Location::Etcd(_) => Err(Error::new(
+            ErrorKind::Unsupported,
+            "the members of an etcd cluster verify their storage themselves: ask them with `etcdctl alarm list` and \
+             `etcdctl endpoint hashkv --cluster`",
+        )),
     }
 }
 
@@ -158,12 +178,7 @@ pub fn schemes() -> &'static [&'static str] {
         "redb",
         #[cfg(feature = "sled")]
         "sled",
+        #[cfg(feature = "etcd")]
+        "etcd",
     ]
-}
-
-fn nothing_to_read() -> Error {
-    Error::new(
-        ErrorKind::InvalidArgument,
-        "`memory:` opens a new store, so there is nothing to read: name a store that outlives its process",
-    )
 }

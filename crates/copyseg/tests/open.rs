@@ -17,6 +17,19 @@ async fn a_store_in_memory_has_nothing_to_read() {
 }
 
 #[tokio::test]
+async fn a_store_that_is_not_read_beside_its_writer_cannot_be_followed() {
+    for url in [
+        "memory:",
+        #[cfg(feature = "redb")]
+        "redb:restores.redb",
+    ] {
+        let error = copyseg::open_follower(url).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{url}");
+        assert!(error.to_string().contains("`MetaManager::subscribe`"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn options_reach_the_manager() -> Result<()> {
     let options = ManagerOptions { active_jobs_max: Some(0), ..ManagerOptions::default() };
     let manager = copyseg::open_with("memory:", options).await?;
@@ -28,7 +41,7 @@ async fn options_reach_the_manager() -> Result<()> {
 #[tokio::test]
 async fn every_scheme_listed_is_known() {
     for scheme in copyseg::schemes() {
-        let error = copyseg::open_catalog(&format!("{scheme}://host")).await.unwrap_err();
+        let error = copyseg::open_catalog(&format!("{scheme}://host?no_such_option=1")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{scheme}: {error}");
     }
 }

@@ -5,13 +5,14 @@ use std::fs;
 use crate::workspace::{Member, members, root};
 
 /// Which packages of this workspace each may depend on. Conformance is for tests: any package may use it there.
-const MAY_DEPEND_ON: [(&str, &[&str]); 10] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 11] = [
     ("copyseg-core", &[]),
     ("copyseg-conformance", &["copyseg-core"]),
     ("copyseg-local", &["copyseg-core"]),
     ("copyseg-redb", &["copyseg-core", "copyseg-local"]),
     ("copyseg-sled", &["copyseg-core", "copyseg-local"]),
-    ("copyseg", &["copyseg-core", "copyseg-redb", "copyseg-sled"]),
+    ("copyseg-etcd", &["copyseg-core"]),
+    ("copyseg", &["copyseg-core", "copyseg-redb", "copyseg-sled", "copyseg-etcd"]),
     ("copyseg-restore", &["copyseg-core", "copyseg"]),
     ("copyseg-cli", &["copyseg", "copyseg-restore"]),
     ("copyseg-tests", &["copyseg", "copyseg-restore", "copyseg-cli"]),
