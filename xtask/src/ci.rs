@@ -2,12 +2,10 @@
 
 use std::time::Instant;
 
-use crate::etcd::provide_protoc;
 use crate::{CHECKS, Outcome};
 
 /// Runs every check and stops at the first that fails.
 pub(crate) fn run() -> Outcome {
-    provide_protoc()?;
     let mut seconds = Vec::new();
     for (name, purpose, check) in CHECKS {
         eprintln!("\n== {name}: {purpose}");

@@ -2,10 +2,12 @@
 
 use crate::Outcome;
 use crate::cargo::cargo;
+use crate::etcd::provide_protoc;
 use crate::workspace::members;
 
 /// Lints the workspace as it is, then each package that has features with none, each alone, and all.
 pub(crate) fn run() -> Outcome {
+    provide_protoc()?;
     lint(&["--workspace"])?;
     for member in members()? {
         if member.features.is_empty() {

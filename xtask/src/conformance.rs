@@ -29,11 +29,24 @@ type Results = BTreeMap<String, (usize, usize)>;
 /// Runs the suite on the backends that the command line asks for.
 pub(crate) fn run() -> Outcome {
     let (backends, members) = arguments(env::args().skip(2))?;
+    show(&backends.iter().map(|backend| (backend.name, backend, members)).collect::<Vec<_>>())
+}
+
+/// Runs the suite on every backend, on clusters of one and of three members.
+pub(crate) fn run_everywhere() -> Outcome {
+    let mut columns: Vec<_> = BACKENDS.iter().map(|backend| (backend.name, backend, 1)).collect();
+    columns
+        .extend(BACKENDS.iter().filter(|backend| backend.name == "etcd").map(|etcd| ("3 x etcd", etcd, 3)));
+    show(&columns)
+}
+
+/// A column of the table for each name, with the backend and how many members it runs on.
+fn show(columns: &[(&str, &Backend, usize)]) -> Outcome {
     let mut results = Vec::new();
-    for backend in &backends {
-        results.push(suite(backend, members)?);
+    for (_, backend, members) in columns {
+        results.push(suite(backend, *members)?);
     }
-    let names: Vec<&str> = backends.iter().map(|backend| backend.name).collect();
+    let names: Vec<&str> = columns.iter().map(|(name, ..)| *name).collect();
     let (table, missed) = table(&names, &results);
     io::stdout().write_all(table.as_bytes()).map_err(|error| error.to_string())?;
     if missed == 0 { Ok(()) } else { Err(format!("{missed} cases failed or did not run")) }
@@ -49,7 +62,8 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<(Vec<Backend
             }
             _ => {
                 return Err(
-                    "usage: cargo xtask conformance [--backend memory|redb|sled|etcd|all] [--members 1|3]".into(),
+                    "usage: cargo xtask conformance [--backend memory|redb|sled|etcd|all] [--members 1|3]"
+                        .into(),
                 );
             }
         }

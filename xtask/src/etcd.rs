@@ -127,11 +127,15 @@ pub(crate) fn provide_protoc() -> Outcome {
     if env::var_os("PROTOC").is_some() || runs("protoc") {
         return Ok(());
     }
+    apt_get(&["update"])
+        .and_then(|()| apt_get(&["install", "--yes", "--no-install-recommends", "protobuf-compiler"]))
+        .map_err(|error| format!("`protoc` is missing: put it on PATH, or name it in PROTOC ({error})"))
+}
+
+fn apt_get(arguments: &[&str]) -> Outcome {
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
     let (program, first): (&str, &[&str]) = if is_root { ("apt-get", &[]) } else { ("sudo", &["apt-get"]) };
-    let install = ["install", "--yes", "--no-install-recommends", "protobuf-compiler"];
-    succeed(Command::new(program).args(first).args(install))
-        .map_err(|error| format!("`protoc` is missing: put it on PATH, or name it in PROTOC ({error})"))
+    succeed(Command::new(program).args(first).args(arguments))
 }
 
 /// The server, from PATH or out of the Debian package. That is unpacked and not installed: installing it would start
@@ -143,7 +147,10 @@ fn provide_etcd() -> Result<String, String> {
         return Ok(found.to_owned());
     }
     fs::create_dir_all(&unpacked).map_err(|error| format!("{}: {error}", unpacked.display()))?;
-    succeed(Command::new("apt-get").args(["download", "etcd-server"]).current_dir(&unpacked))
+    apt_get(&["update"])
+        .and_then(|()| {
+            succeed(Command::new("apt-get").args(["download", "etcd-server"]).current_dir(&unpacked))
+        })
         .and_then(|()| {
             succeed(Command::new("sh").args(["-c", "dpkg-deb -x etcd-server*.deb ."]).current_dir(&unpacked))
         })

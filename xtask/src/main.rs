@@ -23,7 +23,7 @@ type Outcome = Result<(), String>;
 type Command = (&'static str, &'static str, fn() -> Outcome);
 
 /// The commands, in the order in which `ci` runs its checks: the quick ones first, the tests last.
-const CHECKS: [Command; 8] = [
+const CHECKS: [Command; 10] = [
     ("fmt", "formatting of every source file", fmt::run),
     ("tidy", "the rules of this repository that no other tool knows", tidy::run),
     ("tree", "which crates must not appear in which dependency trees", tree::run),
@@ -31,14 +31,23 @@ const CHECKS: [Command; 8] = [
     ("clippy", "lints of every target, with each feature alone, all and none", clippy::run),
     ("doc", "documentation, private items included", doc::run),
     ("examples", "every example, run to its end", examples::run),
-    ("test", "every test", test::run),
+    ("test", "every test that needs no etcd", test::run),
+    (
+        "suite",
+        "the contract of a catalog on every backend, with 1 and 3 members of etcd",
+        conformance::run_everywhere,
+    ),
+    ("etcd", "members of etcd that die, freeze and run full; starts them", etcd::run),
 ];
 
 /// Commands that `ci` does not run.
-const OTHERS: [Command; 4] = [
+const OTHERS: [Command; 3] = [
     ("ci", "every check above, in this order", ci::run),
-    ("conformance", "the contract of a catalog, on every backend; starts etcd members", conformance::run),
-    ("etcd", "members of etcd that die, freeze and run full; starts them", etcd::run),
+    (
+        "conformance",
+        "the same contract: [--backend memory|redb|sled|etcd|all] [--members 1|3]",
+        conformance::run,
+    ),
     ("advisories", "known vulnerabilities of dependencies; fetches the RustSec database", deny::advisories),
 ];
 

@@ -2,9 +2,11 @@
 
 use crate::Outcome;
 use crate::cargo::{cargo, cargo_version_of};
+use crate::etcd::provide_protoc;
 
 /// Runs the examples in the documentation, then the facade without its backends and with all, then everything.
 pub(crate) fn run() -> Outcome {
+    provide_protoc()?;
     cargo(&["test", "--workspace", "--doc", "--quiet"])?;
     run_tests(&["--package", "copyseg", "--no-default-features"])?;
     run_tests(&["--package", "copyseg", "--all-features"])?;
