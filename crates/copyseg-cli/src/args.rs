@@ -30,6 +30,10 @@ Examples:
       copyseg restore /backup/nightly /data/collection-7
       copyseg job list --state executing,failed
 
+  Let a second machine take over when the first one dies (a build with the feature `etcd`):
+      export COPYSEG_CATALOG=etcd://host:2379,host2:2379/restores
+      copyseg restore s3://backup/nightly s3://data/collection-7 --standby
+
 Environment:
   COPYSEG_CATALOG  the catalog, where --catalog is not given
   COPYSEG_LOG      what to log to stderr, such as `info` or `copyseg_restore=debug`
@@ -43,7 +47,7 @@ Environment:
 #[derive(Debug, Parser)]
 #[command(name = "copyseg", version, after_help = EXIT_CODES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(crate) struct Arguments {
-    /// The catalog: a URL such as redb:///path/to/file, or the path of a .redb file.
+    /// The catalog: a URL such as redb:///path/to/file, or the path of a .redb file. `copyseg backends` lists the kinds.
     #[arg(long, global = true, env = "COPYSEG_CATALOG", hide_env_values = true, value_name = "URL")]
     pub(crate) catalog: Option<String>,
 
@@ -67,6 +71,8 @@ pub(crate) enum Command {
     /// Count the jobs, tasks, segments and bytes in the catalog by state.
     Stats,
     Check(Check),
+    /// List the kinds of catalogs that this build opens.
+    Backends,
 }
 
 /// Restore a snapshot: copy its segments into new ones, verify them, make them visible all at once.

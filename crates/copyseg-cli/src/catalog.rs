@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use copyseg::{Catalog, Error, ErrorKind, ManagerOptions, MetaManager, Result, Snapshot};
-use tokio::time::sleep;
+use copyseg::{Catalog, Error, ErrorKind, JobId, ManagerOptions, MetaManager, Result, Snapshot};
+use tokio::time::{Instant, sleep};
 
 use crate::exit::Failure;
 
@@ -14,6 +14,11 @@ use crate::exit::Failure;
 /// reading it.
 const HELD_ATTEMPTS: u32 = 5;
 const HELD_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the process that holds a catalog is given to do what it is asked to, and how long before it is looked for
+/// anew.
+const ASKED_MAX: Duration = Duration::from_secs(30);
+const ASKED_AGAIN: Duration = Duration::from_secs(10);
 
 /// The URL of the catalog that a command was given.
 ///
@@ -94,10 +99,23 @@ pub(crate) async fn check_storage(url: &str) -> Result<bool> {
     patiently(async || copyseg::check_storage(url).await).await
 }
 
-/// Becomes the writer of a catalog, created if it is not there.
-pub(crate) async fn acquire(url: &str) -> Result<MetaManager> {
-    let catalog = patiently(async || copyseg::open_catalog(url).await).await?;
-    MetaManager::open(catalog, ManagerOptions::default()).await
+/// Becomes the writer of a catalog, created if it is not there. Where a process that has died can seem to hold it, this
+/// waits until that cannot be, and tells the note so.
+pub(crate) async fn acquire(url: &str, note: impl Fn(&str)) -> Result<MetaManager> {
+    let patience = copyseg::dead_holder_timeout(url)?;
+    let deadline = Instant::now() + patience;
+    let mut told = false;
+    loop {
+        match acquire_now(url).await {
+            Err(error) if error.kind() == ErrorKind::Held && Instant::now() < deadline => {
+                if !std::mem::replace(&mut told, true) {
+                    note(&format!("waiting up to {} s: {error}", patience.as_secs()));
+                }
+                sleep(HELD_PAUSE).await;
+            }
+            acquired => return acquired,
+        }
+    }
 }
 
 /// Becomes the writer of a catalog, created if it is not there, as soon as no other process holds it; the note is
@@ -112,6 +130,23 @@ pub(crate) async fn acquire_or_wait(url: &str, note: impl Fn(&str)) -> Result<Me
     copyseg::open_or_wait(url, ManagerOptions::default(), held).await
 }
 
+/// Cancels a job: by the process that holds the catalog, if one does and can be asked.
+pub(crate) async fn cancel(url: &str, job: JobId, reason: &str) -> Result<(), Failure> {
+    let deadline = Instant::now() + ASKED_MAX;
+    loop {
+        let held = match write(url, async |manager| Ok(manager.cancel_job(job, reason).await?)).await {
+            Err(Failure::Library(error)) if error.kind() == ErrorKind::Held => error,
+            cancelled => return cancelled.map(drop),
+        };
+        match copyseg::request_cancel(url, job, reason, ASKED_AGAIN).await {
+            Err(error) if error.kind() == ErrorKind::Unsupported => return Err(held.into()),
+            // It may have ended without a successor: then this process can cancel the job itself.
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown && Instant::now() < deadline => {}
+            answered => return Ok(answered?),
+        }
+    }
+}
+
 /// Becomes the writer of a catalog that exists, does `work` and lets go of it.
 pub(crate) async fn write<T>(
     url: &str,
@@ -119,12 +154,16 @@ pub(crate) async fn write<T>(
 ) -> Result<T, Failure> {
     // A mistyped name must not leave an empty catalog behind.
     open_read_only(url).await?.close().await?;
-    let manager = acquire(url).await?;
+    let manager = acquire_now(url).await?;
     let result = work(&manager).await;
     let closed = manager.close().await;
     let value = result?;
     closed?;
     Ok(value)
+}
+
+async fn acquire_now(url: &str) -> Result<MetaManager> {
+    patiently(async || copyseg::open(url).await).await
 }
 
 async fn patiently<T>(open: impl AsyncFn() -> Result<T>) -> Result<T> {

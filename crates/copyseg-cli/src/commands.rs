@@ -5,3 +5,4 @@ pub(crate) mod job;
 pub(crate) mod gc;
 pub(crate) mod stats;
 pub(crate) mod check;
+pub(crate) mod backends;

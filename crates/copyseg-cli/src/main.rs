@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::{Arguments, Command};
-use crate::commands::{check, gc, job, restore, stats};
+use crate::commands::{backends, check, gc, job, restore, stats};
 use crate::exit::Failure;
 use crate::output::Output;
 
@@ -44,6 +44,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Job(job) => job::run(&url()?, output, job).await,
         Command::Gc(gc) => gc::run(&url()?, output, gc).await,
         Command::Stats => stats::run(&url()?, output).await,
+        Command::Backends => backends::run(output),
         Command::Check(check) => check::run(&url()?, output, check).await,
     }
 }

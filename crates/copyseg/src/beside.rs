@@ -103,17 +103,20 @@ pub fn dead_holder_timeout(url: &str) -> Result<Duration> {
 /// What that process answered; [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if it has not answered within `timeout`: look
 /// at the job, or ask again, which does no harm; [`Unsupported`](ErrorKind::Unsupported) if the holder of such a store
 /// cannot be asked; and those of [`open_catalog_read_only`].
+#[cfg_attr(
+    not(feature = "etcd"),
+    expect(unused_variables, reason = "only etcd has a holder that can be asked")
+)]
 pub async fn request_cancel(url: &str, job: JobId, reason: &str, timeout: Duration) -> Result<()> {
     match Location::parse(url)? {
         #[cfg(feature = "etcd")]
         Location::Etcd(options) => open_etcd(*options).await?.request_cancel(job, reason, timeout).await,
-        _ => {
-            let _ = (reason, timeout);
-            let message = format!(
+        _ => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
                 "job {job} can be cancelled only by the process that holds its store, or when that has ended"
-            );
-            Err(Error::new(ErrorKind::Unsupported, message))
-        }
+            ),
+        )),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `copyseg job`: list, show, wait for, cancel and remove jobs.
 
-use std::time::Duration;
+mod wait;
 
 use comfy_table::Cell;
 use copyseg::{
@@ -8,15 +8,11 @@ use copyseg::{
     TaskState,
 };
 use serde::Serialize;
-use tokio::time::{Instant, sleep};
 
 use crate::args::{self, JobList};
 use crate::catalog;
 use crate::exit::Failure;
 use crate::output::{self, Output, Page};
-
-/// How often `job wait` looks. Each look holds the catalog for a moment, in which a restore cannot start.
-const WAIT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A job as it is shown: its record, and what is known beside it.
 #[derive(Debug, Serialize)]
@@ -31,19 +27,20 @@ struct JobView<'a> {
 }
 
 impl<'a> JobView<'a> {
-    fn new(snapshot: &'a Snapshot, job: &'a Job) -> Self {
+    /// The job as it is in a catalog that a process holds, or none.
+    fn new(snapshot: &'a Snapshot, job: &'a Job, is_held: bool) -> Self {
         let damaged = snapshot.is_damaged(job.id);
         Self {
             job,
             progress: snapshot.progress(job.id).unwrap_or_default(),
             damaged,
-            waiting: waiting(snapshot, job, damaged),
+            waiting: waiting(snapshot, job, damaged, is_held),
         }
     }
 }
 
-/// Why a job that has not ended is not moving. Whoever can read the catalog knows that no restore has it open.
-fn waiting(snapshot: &Snapshot, job: &Job, damaged: bool) -> Option<String> {
+/// Why a job that has not ended is not moving.
+fn waiting(snapshot: &Snapshot, job: &Job, damaged: bool, is_held: bool) -> Option<String> {
     if job.state.is_terminal() {
         return None;
     }
@@ -52,13 +49,12 @@ fn waiting(snapshot: &Snapshot, job: &Job, damaged: bool) -> Option<String> {
     }
     let failed =
         snapshot.tasks_of_job(job.id).find(|task| !task.state.is_terminal() && !task.reason.is_empty());
-    let last = failed.map(|task| format!("; task {} gave up last time: {}", task.id, task.reason));
-    Some(format!(
-        "no process works on it; `copyseg restore {} {}` goes on{}",
-        job.source,
-        job.target,
-        last.unwrap_or_default()
-    ))
+    let last = failed.map(|task| format!("task {} gave up last time: {}", task.id, task.reason));
+    if is_held {
+        return last;
+    }
+    let idle = format!("no process works on it; `copyseg restore {} {}` goes on", job.source, job.target);
+    Some([Some(idle), last].into_iter().flatten().collect::<Vec<_>>().join("; "))
 }
 
 /// Does what was asked with jobs.
@@ -67,7 +63,7 @@ pub(crate) async fn run(url: &str, output: Output, command: args::Job) -> Result
         args::Job::List(request) => list(url, output, request).await,
         args::Job::Get { id } => get(url, output, id).await,
         args::Job::Tasks { id, state } => tasks(url, output, id, state).await,
-        args::Job::Wait { id, timeout } => wait(url, output, id, timeout).await,
+        args::Job::Wait { id, timeout } => wait::run(url, output, id, timeout).await,
         args::Job::Cancel { id, reason } => cancel(url, output, id, &reason).await,
         args::Job::Rm { id } => remove(url, output, id).await,
     }
@@ -86,7 +82,9 @@ async fn list(url: &str, output: Output, request: JobList) -> Result<(), Failure
         filter = filter.after(id);
     }
     let snapshot = catalog::read(url).await?;
-    let mut items: Vec<_> = snapshot.jobs(&filter).map(|job| JobView::new(&snapshot, job)).collect();
+    let is_held = copyseg::holder(url).await?.is_some();
+    let view = |job| JobView::new(&snapshot, job, is_held);
+    let mut items: Vec<_> = snapshot.jobs(&filter).map(|job| view(job)).collect();
     let more = items.len() > limit;
     items.truncate(limit);
     let next = items.last().filter(|_| more).map(|view| view.job.id.to_string());
@@ -122,7 +120,8 @@ fn copied(view: &JobView<'_>) -> String {
 async fn get(url: &str, output: Output, id: JobId) -> Result<(), Failure> {
     let snapshot = catalog::read(url).await?;
     let job = find(&snapshot, id)?;
-    Ok(output.one(&JobView::new(&snapshot, job), job_text)?)
+    let is_held = copyseg::holder(url).await?.is_some();
+    Ok(output.one(&JobView::new(&snapshot, job, is_held), job_text)?)
 }
 
 fn job_text(view: &JobView<'_>) -> String {
@@ -189,47 +188,9 @@ fn task_row(task: &Task) -> Vec<Cell> {
     ]
 }
 
-/// Waits until a job has ended, and ends as it did.
-async fn wait(url: &str, output: Output, id: JobId, timeout: Option<Duration>) -> Result<(), Failure> {
-    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let mut told = String::new();
-    loop {
-        let reason = match catalog::read(url).await {
-            Ok(snapshot) => {
-                let view = JobView::new(&snapshot, find(&snapshot, id)?);
-                match view.job.state {
-                    JobState::Completed => return Ok(output.one(&view, job_text)?),
-                    state if state.is_terminal() => {
-                        output.one(&view, job_text)?;
-                        return Err(Failure::JobEnded(
-                            state,
-                            format!("job {id} was {state}: {}", view.job.reason),
-                        ));
-                    }
-                    state => format!("job {id} is {state}: {}", view.waiting.unwrap_or_default()),
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::Held => error.to_string(),
-            Err(error) => return Err(error.into()),
-        };
-        if reason != told {
-            output.note(&format!("waiting: {reason}"));
-            told = reason;
-        }
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Err(Failure::TimedOut(format!("job {id} has not ended in time: {told}")));
-        }
-        sleep(
-            deadline
-                .map_or(WAIT_INTERVAL, |at| WAIT_INTERVAL.min(at.saturating_duration_since(Instant::now()))),
-        )
-        .await;
-    }
-}
-
 async fn cancel(url: &str, output: Output, id: JobId, reason: &str) -> Result<(), Failure> {
-    let job = catalog::write(url, async |manager| Ok(manager.cancel_job(id, reason).await?)).await?;
-    let cancelled = Cancelled { cancelled: id, state: job.state };
+    catalog::cancel(url, id, reason).await?;
+    let cancelled = Cancelled { cancelled: id, state: JobState::Cancelled };
     Ok(output.one(&cancelled, |it| format!("job {} is {}", it.cancelled, it.state))?)
 }
 

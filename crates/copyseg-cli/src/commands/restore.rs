@@ -46,8 +46,7 @@ pub(crate) async fn run(given: Option<&str>, output: Output, arguments: Restore)
         (None, Some(path)) => catalog::url_beside(path)?,
         (given, _) => catalog::url(given)?,
     };
-    let standby = arguments.standby.then_some(output);
-    let outcome = supervise(&url, output, standby, request, signals).await?;
+    let outcome = supervise(&url, output, arguments.standby, request, signals).await?;
     match outcome {
         Outcome::Completed { job, segments, bytes, already, server_side } => {
             let (state, elapsed_ms) = (JobState::Completed, start.elapsed().as_millis());
@@ -83,13 +82,13 @@ fn options(arguments: &Restore) -> RestoreOptions {
 async fn supervise(
     url: &str,
     output: Output,
-    standby: Option<Output>,
+    standby: bool,
     request: RestoreRequest,
     mut signals: Signals,
 ) -> Result<Outcome, Failure> {
     let (sender, mut progress) = watch::channel(RestoreProgress::default());
     let stop = CancellationToken::new();
-    let mut restore = pin!(restore(url, standby, &request, &sender, &stop));
+    let mut restore = pin!(restore(url, output, standby, &request, &sender, &stop));
     let mut bar = Bar::new();
     let signal = loop {
         tokio::select! {
@@ -110,23 +109,19 @@ async fn supervise(
 
 async fn restore(
     url: &str,
-    standby: Option<Output>,
+    output: Output,
+    standby: bool,
     request: &RestoreRequest,
     progress: &watch::Sender<RestoreProgress>,
     stop: &CancellationToken,
 ) -> Result<Outcome, Failure> {
-    let begin = async {
-        // A request that no catalog could carry out must not leave an empty one behind.
-        copyseg_restore::check(request).await?;
-        match standby {
-            None => catalog::acquire(url).await,
-            Some(output) => catalog::acquire_or_wait(url, |note| output.note(note)).await,
-        }
+    let acquire = async {
+        let note = |text: &str| output.note(text);
+        if standby { catalog::acquire_or_wait(url, note).await } else { catalog::acquire(url, note).await }
     };
     let manager = tokio::select! {
-        biased;
         () = stop.cancelled() => return Ok(Outcome::Stopped { job: None }),
-        manager = begin => manager?,
+        manager = acquire => manager?,
     };
     let outcome = match copyseg::canonical_url(url) {
         Ok(url) => copyseg_restore::restore(&manager, &url, request, progress, stop).await,

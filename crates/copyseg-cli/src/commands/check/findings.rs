@@ -49,7 +49,7 @@ impl Findings {
             // Whatever is damaged has been found already.
             Err(error) if error.kind() == ErrorKind::Corrupt && !self.problems.is_empty() => {}
             Err(error) if error.kind() == ErrorKind::Corrupt => self.add("storage", "catalog", error.chain()),
-            Err(error) if error.kind() == ErrorKind::Unavailable => {
+            Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Unsupported) => {
                 self.storage_unverified = Some(error.chain())
             }
             Err(error) => return Err(error),
