@@ -15,12 +15,17 @@ struct Backend {
 }
 
 /// Every kind that some build opens.
-const BACKENDS: [Backend; 3] = [
+const BACKENDS: [Backend; 4] = [
     Backend { scheme: "memory", url: "memory:", purpose: "tests; gone with the process" },
     Backend {
         scheme: "redb",
         url: "redb:restores.redb",
         purpose: "one local file, open in one process at a time",
+    },
+    Backend {
+        scheme: "sled",
+        url: "sled:restores.sled",
+        purpose: "one local folder, open in one process at a time",
     },
     Backend {
         scheme: "etcd",
