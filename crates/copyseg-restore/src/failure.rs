@@ -4,14 +4,15 @@ use std::io;
 use std::path::Path;
 
 use copyseg_core::{Error, ErrorKind};
+use rustix::io::Errno;
 
 /// What to do about a [`Failure`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
     /// It may work when tried again: the task is released and retried with backoff, a bounded number of times.
     Transient,
-    /// It works once somebody helps: a full disk, a missing permission, a read-only target. The run ends with
-    /// an error that says so; the job stays as it is, and the same request goes on.
+    /// It works once somebody helps: a full disk, a missing permission, a read-only target, too many open files.
+    /// The run ends with an error that says so; the job stays as it is, and the same request goes on.
     Blocked,
     /// It can never work, such as a source that changed since the plan: the job fails.
     Permanent,
@@ -59,6 +60,11 @@ impl Failure {
                 (FailureKind::Permanent, ": something on this path is not a folder: choose another")
             }
             IsADirectory | InvalidFilename | InvalidInput => (FailureKind::Permanent, ""),
+            _ if is_out_of_descriptors(&error) => (
+                FailureKind::Blocked,
+                ": raise the limit on open files (`ulimit -n`) or copy fewer objects at once, then run the same restore \
+                 again to go on",
+            ),
             _ => (FailureKind::Transient, ""),
         };
         Self::caused(kind, format!("cannot {operation} {path}{advice}"), error)
@@ -103,6 +109,11 @@ impl From<Failure> for Error {
     }
 }
 
+/// Whether this process, or the whole system, can open no more files; the standard library has no kind for it.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -115,10 +126,12 @@ mod tests {
     #[case(io::ErrorKind::PermissionDenied, FailureKind::Blocked, "allow it to this user")]
     #[case(io::ErrorKind::ReadOnlyFilesystem, FailureKind::Blocked, "make the file system writable")]
     #[case(io::ErrorKind::NotADirectory, FailureKind::Permanent, "is not a folder: choose another")]
+    #[case(Errno::MFILE, FailureKind::Blocked, "raise the limit on open files")]
+    #[case(Errno::NFILE, FailureKind::Blocked, "raise the limit on open files")]
     #[case(io::ErrorKind::Interrupted, FailureKind::Transient, "")]
     #[case(io::ErrorKind::Other, FailureKind::Transient, "")]
     fn an_error_of_the_file_system_says_what_to_do(
-        #[case] error: io::ErrorKind,
+        #[case] error: impl Into<io::Error>,
         #[case] kind: FailureKind,
         #[case] advice: &str,
     ) {

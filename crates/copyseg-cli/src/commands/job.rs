@@ -20,7 +20,7 @@ struct JobView<'a> {
     #[serde(flatten)]
     job: &'a Job,
     progress: Progress,
-    /// Whether a record that was set aside keeps it from completing.
+    /// Whether it lacks segments that a record which was set aside may hold, so that it cannot complete.
     damaged: bool,
     /// Why it is not moving, if that is known.
     waiting: Option<String>,
@@ -45,7 +45,9 @@ fn waiting(snapshot: &Snapshot, job: &Job, damaged: bool, is_held: bool) -> Opti
         return None;
     }
     if damaged {
-        return Some("one of its records was set aside, see `copyseg check --list`".into());
+        return Some(
+            "it lacks segments, which a record set aside may hold, see `copyseg check --list`".into(),
+        );
     }
     let failed =
         snapshot.tasks_of_job(job.id).find(|task| !task.state.is_terminal() && !task.reason.is_empty());

@@ -129,7 +129,7 @@ impl Txn<'_> {
     /// [`NotFound`](ErrorKind::NotFound), [`SetAside`](ErrorKind::SetAside), and
     /// [`IllegalTransition`](ErrorKind::IllegalTransition) once it is publishing or has ended otherwise.
     pub fn cancel_job(&mut self, id: JobId, reason: &str) -> Result<Arc<Job>> {
-        self.end_job(id, JobState::Cancelled, reason)
+        self.end_job("cancel", id, JobState::Cancelled, reason)
     }
 
     /// Fails the job: from this revision on its open tasks are failed too. Failing it again is fine.
@@ -138,7 +138,7 @@ impl Txn<'_> {
     /// [`NotFound`](ErrorKind::NotFound), [`SetAside`](ErrorKind::SetAside), and
     /// [`IllegalTransition`](ErrorKind::IllegalTransition) if it has ended otherwise.
     pub fn fail_job(&mut self, id: JobId, reason: &str) -> Result<Arc<Job>> {
-        self.end_job(id, JobState::Failed, reason)
+        self.end_job("fail", id, JobState::Failed, reason)
     }
 
     /// Removes the job and its tasks, in any state, and says whether it was there. One write, however many
@@ -171,8 +171,8 @@ impl Txn<'_> {
         })
     }
 
-    fn end_job(&mut self, id: JobId, state: JobState, reason: &str) -> Result<Arc<Job>> {
-        let job = self.expect_job(state.as_str(), id)?;
+    fn end_job(&mut self, operation: &str, id: JobId, state: JobState, reason: &str) -> Result<Arc<Job>> {
+        let job = self.expect_job(operation, id)?;
         if job.state == state {
             return Ok(Arc::clone(job));
         }

@@ -197,3 +197,12 @@ async fn a_job_whose_task_was_removed_cannot_be_published() {
     assert_eq!(error.kind(), ErrorKind::IllegalTransition);
     assert!(error.to_string().contains("1 of 2 segments"), "{error}");
 }
+
+#[tokio::test]
+async fn ending_a_job_that_is_not_there_names_what_was_asked() {
+    let fixture = Fixture::new().await;
+    let cancelled = fixture.meta.cancel_job(JobId(7), "").await.unwrap_err();
+    assert_eq!(cancelled.to_string(), "cancel job 7: there is no such job");
+    let failed = fixture.meta.fail_job(JobId(7), "").await.unwrap_err();
+    assert_eq!(failed.to_string(), "fail job 7: there is no such job");
+}
