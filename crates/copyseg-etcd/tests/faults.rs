@@ -22,3 +22,7 @@ mod lost_messages;
 mod leading;
 #[path = "faults/requests.rs"]
 mod requests;
+#[path = "faults/large_job.rs"]
+mod large_job;
+#[path = "faults/members.rs"]
+mod members;
