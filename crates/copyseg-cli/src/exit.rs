@@ -211,10 +211,6 @@ impl Failure {
             Self::Stopped(..) | Self::Output(_) => return None,
         };
         match kind {
-            ErrorKind::AlreadyExists { .. } => Some(
-                "choose another place; `restore --take-over` takes a target whose restore was never completed and is \
-                 gone for good",
-            ),
             ErrorKind::NotFound => Some("`copyseg job list` shows what there is; check --catalog too"),
             ErrorKind::Held => Some("wait until that process ends, or stop it; nothing was changed"),
             ErrorKind::Unavailable => {

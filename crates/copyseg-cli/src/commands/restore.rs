@@ -116,8 +116,8 @@ async fn restore(
     stop: &CancellationToken,
 ) -> Result<Outcome, Failure> {
     let begin = async {
-        // A request that no catalog could carry out must not leave an empty one behind.
-        copyseg_restore::check(request).await?;
+        // A request that cannot be carried out must not leave an empty catalog behind.
+        copyseg_restore::check(request, &copyseg::canonical_url(url)?).await?;
         match standby {
             None => catalog::acquire(url).await,
             Some(output) => catalog::acquire_or_wait(url, |note| output.note(note)).await,
