@@ -157,6 +157,26 @@ fn a_catalog_in_the_snapshot_is_refused_before_it_is_created(#[case] catalog: &s
     assert_eq!(files_below(stage.scratch.path()), before, "nothing was written");
 }
 
+#[rstest]
+#[case::unfinished(false)]
+#[case::completed(true)]
+fn a_catalog_beyond_repair_is_moved_away_and_the_same_restore_run_again(#[case] complete: bool) {
+    let stage = Stage::large();
+    match complete {
+        true => _ = stage.restore().run().exits(0),
+        false => stage.interrupted(),
+    }
+    let catalog = stage.join("restored.copyseg.redb");
+    fs::write(&catalog, "damaged".repeat(1000)).unwrap();
+    let error = stage.restore().run().exits(1).error();
+    assert_eq!(error["code"], "corrupt");
+    assert!(error["hint"].as_str().unwrap().contains("can be moved away"), "{error}");
+
+    fs::rename(&catalog, stage.join("damaged.redb")).unwrap();
+    assert_eq!(stage.restore().run().exits(0).json()["already"], complete);
+    stage.assert_restored();
+}
+
 #[test]
 fn a_deadline_that_passed_fails_the_restore() {
     let stage = Stage::large();

@@ -61,7 +61,10 @@ pub(crate) async fn run(given: Option<&str>, output: Output, arguments: Restore)
             JobState::Cancelled,
             format!("the restore was cancelled (job {job}): {reason}"),
         )),
-        Outcome::Stopped { .. } => Err(Failure::Usage("the restore was stopped".into())),
+        Outcome::Stopped { .. } => {
+            let message = "the restore was stopped; run the same command again and it goes on";
+            Err(Failure::Stopped(None, message.into()))
+        }
     }
 }
 
@@ -150,7 +153,7 @@ fn stopped(signal: Stop, progress: &RestoreProgress) -> Failure {
             format!("stopped by {} before anything was copied; run the same command again", signal.name())
         }
     };
-    Failure::Stopped(signal, message)
+    Failure::Stopped(Some(signal), message)
 }
 
 fn summary(restored: &Restored) -> String {
