@@ -49,7 +49,7 @@ fn a_catalog_that_is_not_there_is_not_created_by_an_operator() {
 #[case::a_scheme_of_later("etcd://host:2379/copyseg", 1, "etcd")]
 #[case::a_file_as_host("redb://catalog.redb", 2, "`redb:catalog.redb`")]
 #[case::memory("memory:", 2, "nothing to read")]
-#[case::no_file("redb:", 2, "names no file")]
+#[case::no_file("redb:", 2, "names no place")]
 fn a_catalog_url_that_cannot_be_opened_says_what_can(
     #[case] url: &str,
     #[case] code: i32,

@@ -115,11 +115,65 @@ fn a_target_of_another_restore_is_refused_naming_it_until_it_is_taken_over() {
     let message = refused.error()["message"].as_str().unwrap().to_owned();
     assert!(message.contains(stage.job()["id"].as_str().unwrap()), "{message}");
     assert!(message.contains("restored.copyseg.redb"), "{message}");
+    assert!(message.contains("`restore --take-over` takes this one over"), "{message}");
+    assert!(!stage.join("other.redb").exists(), "no empty catalog is left behind");
 
     let taken = other().args(["--take-over"]).run().exits(0).json();
     assert_eq!(taken["already"], false);
     stage.assert_restored();
     stage.restore().run().exits(4);
+    stage.assert_restored();
+}
+
+#[rstest]
+#[case::without_taking_over(&[])]
+#[case::taking_over(&["--take-over"])]
+fn a_completed_target_of_another_restore_is_refused_without_advice_to_take_it_over(#[case] options: &[&str]) {
+    let stage = Stage::small();
+    stage.restore().run().exits(0);
+    let refused = stage.restore().args(["--catalog", "other.redb"]).args(options).run().exits(4);
+    let error = refused.error();
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("is never replaced: choose another target"), "{message}");
+    assert!(!refused.stderr.contains("take-over"), "{refused:?}");
+    assert!(!stage.join("other.redb").exists(), "no empty catalog is left behind");
+    stage.assert_completed();
+}
+
+#[rstest]
+#[case::by_path("snapshot/catalog.redb")]
+#[case::by_url("redb:snapshot/new/catalog.redb")]
+#[case::among_a_segment("snapshot/459117024851200000/catalog.redb")]
+#[case::through_a_link("link/catalog.redb")]
+fn a_catalog_in_the_snapshot_is_refused_before_it_is_created(#[case] catalog: &str) {
+    let stage = Stage::small();
+    std::os::unix::fs::symlink(stage.join("snapshot"), stage.join("link")).unwrap();
+    let before = files_below(stage.scratch.path());
+    let refused = stage.restore().args(["--catalog", catalog]).run().exits(2);
+    let message = refused.error()["message"].as_str().unwrap().to_owned();
+    let snapshot = stage.join("snapshot").canonicalize().unwrap();
+    assert!(message.contains("catalog.redb would lie in the snapshot"), "{message}");
+    assert!(message.contains(&format!("snapshot file://{} and", snapshot.display())), "{message}");
+    assert_eq!(files_below(stage.scratch.path()), before, "nothing was written");
+}
+
+#[rstest]
+#[case::unfinished(false)]
+#[case::completed(true)]
+fn a_catalog_beyond_repair_is_moved_away_and_the_same_restore_run_again(#[case] complete: bool) {
+    let stage = Stage::large();
+    match complete {
+        true => _ = stage.restore().run().exits(0),
+        false => stage.interrupted(),
+    }
+    let catalog = stage.join("restored.copyseg.redb");
+    fs::write(&catalog, "damaged".repeat(1000)).unwrap();
+    let error = stage.restore().run().exits(1).error();
+    assert_eq!(error["code"], "corrupt");
+    assert!(error["hint"].as_str().unwrap().contains("can be moved away"), "{error}");
+
+    fs::rename(&catalog, stage.join("damaged.redb")).unwrap();
+    assert_eq!(stage.restore().run().exits(0).json()["already"], complete);
     stage.assert_restored();
 }
 

@@ -81,8 +81,8 @@ pub(crate) enum Failure {
     JobEnded(JobState, String),
     /// `check` found this many problems.
     Problems(usize),
-    /// A signal stopped the command, which tells how to go on.
-    Stopped(Stop, String),
+    /// The command was stopped, by a signal if one is named, and tells how to go on.
+    Stopped(Option<Stop>, String),
     /// The result could not be written out.
     Output(io::Error),
 }
@@ -108,7 +108,7 @@ impl Failure {
             Self::TimedOut(_) => Exit::TimedOut,
             Self::JobEnded(..) => Exit::JobEnded,
             Self::Problems(_) => Exit::Problems,
-            Self::Stopped(signal, _) => signal.exit(),
+            Self::Stopped(signal, _) => signal.map_or(Exit::Unavailable, Stop::exit),
             Self::Output(_) => Exit::Other,
         }
     }
@@ -127,9 +127,9 @@ impl Failure {
 
     fn write_text(&self, mut out: impl Write) -> io::Result<()> {
         let (red, bold) = (anstyle::AnsiColor::Red.on_default().bold(), anstyle::Style::new().bold());
-        writeln!(out, "{red}error:{red:#} {self}")?;
+        writeln!(out, "{red}error:{red:#} {}", printable(&self.to_string()))?;
         for cause in self.causes() {
-            writeln!(out, "  {bold}caused by:{bold:#} {cause}")?;
+            writeln!(out, "  {bold}caused by:{bold:#} {}", printable(&cause))?;
         }
         match self.hint() {
             Some(hint) => writeln!(out, "  {bold}hint:{bold:#} {hint}"),
@@ -211,10 +211,6 @@ impl Failure {
             Self::Stopped(..) | Self::Output(_) => return None,
         };
         match kind {
-            ErrorKind::AlreadyExists { .. } => Some(
-                "choose another place; `restore --take-over` takes a target whose restore was never completed and is \
-                 gone for good",
-            ),
             ErrorKind::NotFound => Some("`copyseg job list` shows what there is; check --catalog too"),
             ErrorKind::Held => Some("wait until that process ends, or stop it; nothing was changed"),
             ErrorKind::Unavailable => {
@@ -226,7 +222,10 @@ impl Failure {
             ErrorKind::Fenced => Some("another process owns the catalog now; let it finish"),
             ErrorKind::SetAside => Some("`copyseg check --list` shows the record and why it cannot be read"),
             ErrorKind::IllegalTransition => Some("`copyseg job get` shows where the job stands"),
-            ErrorKind::Corrupt => Some("keep a copy of the catalog, then run `copyseg check` on it"),
+            ErrorKind::Corrupt => Some(
+                "`copyseg check` shows more; a catalog beyond repair can be moved away: then the same `copyseg restore` \
+                 finds what is complete and starts over with what is not",
+            ),
             ErrorKind::Unsupported => {
                 Some("`copyseg --version` shows what this build is; a newer one may be needed")
             }
@@ -263,6 +262,18 @@ impl fmt::Display for Failure {
             Self::Output(_) => f.write_str("the result could not be written"),
         }
     }
+}
+
+/// The text with control characters escaped: the name of a file must not steer the terminal of who reads about it.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => printable.extend(character.escape_default()),
+            false => printable.push(character),
+        }
+    }
+    printable
 }
 
 #[derive(Serialize)]
@@ -331,14 +342,28 @@ mod tests {
         assert_eq!(json["error"]["exit_code"], 5);
     }
 
+    #[test]
+    fn a_name_cannot_steer_the_terminal() {
+        let cause = io::Error::other("\u{9b}2J\r");
+        let failure =
+            Failure::from(Error::with_source(ErrorKind::InvalidArgument, "no \u{1b}]0;x\u{7}/\nfüße", cause));
+        let mut text = Vec::new();
+        failure.write_text(anstream::StripStream::new(&mut text)).unwrap();
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "error: no \\u{1b}]0;x\\u{7}/\\nfüße\n  caused by: \\u{9b}2J\\r\n"
+        );
+    }
+
     #[rstest]
     #[case(Failure::Usage(String::new()), 2)]
     #[case(Failure::TimedOut(String::new()), 6)]
     #[case(Failure::JobEnded(JobState::Failed, String::new()), 7)]
     #[case(Failure::JobEnded(JobState::Cancelled, String::new()), 7)]
     #[case(Failure::Problems(2), 8)]
-    #[case(Failure::Stopped(Stop::Interrupt, String::new()), 130)]
-    #[case(Failure::Stopped(Stop::Terminate, String::new()), 143)]
+    #[case(Failure::Stopped(None, String::new()), 5)]
+    #[case(Failure::Stopped(Some(Stop::Interrupt), String::new()), 130)]
+    #[case(Failure::Stopped(Some(Stop::Terminate), String::new()), 143)]
     fn every_end_has_its_exit_code(#[case] failure: Failure, #[case] code: u8) {
         assert_eq!(failure.exit() as u8, code);
         assert!(EXIT_CODES.contains(&format!("\n  {code:<3}  ")), "{code} is documented");

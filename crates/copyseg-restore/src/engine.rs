@@ -28,6 +28,7 @@ use self::dispatch::Halt;
 use self::prepare::Prepared;
 use crate::copy::CopyWorker;
 use crate::layout;
+use crate::location::Location;
 use crate::options;
 use crate::owner::Owner;
 use crate::plan::Plan;
@@ -86,17 +87,25 @@ pub async fn restore(
     restore_with(manager, catalog_url, request, worker, progress, stop).await
 }
 
-/// Refuses a request that cannot be carried out with any catalog, so that a caller need not create one first.
-/// Nothing is written. It lists the whole source, unless the target has an owner: then the catalog has to say.
+/// Refuses a request that cannot be carried out, so that a caller need not create the catalog `catalog_url` first.
+/// Nothing is written. It lists the whole source, unless the target has an owner: then a catalog that is there has
+/// to say.
 ///
 /// # Errors
-/// [`InvalidArgument`](ErrorKind::InvalidArgument) as from [`restore`], and what storage reports.
-pub async fn check(request: &RestoreRequest) -> Result<()> {
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) as from [`restore`], and for a catalog in the snapshot, which would
+/// change it; [`AlreadyExists`](ErrorKind::AlreadyExists) if the target belongs to another restore; and what storage
+/// reports.
+pub async fn check(request: &RestoreRequest, catalog_url: &str) -> Result<()> {
     options::check(&request.options)?;
     request.source.check_apart(&request.target)?;
+    let catalog = Location::of_local_catalog(catalog_url)?;
+    if let Some(catalog) = &catalog {
+        request.source.check_without_catalog(catalog)?;
+    }
     let (source, target) = (request.source.storage(), request.target.storage());
-    if Owner::read(&*target).await?.is_some() {
-        return Ok(());
+    if let Some(owner) = Owner::read(&*target).await? {
+        let is_new = catalog.and_then(|it| it.local_path().map(|path| !path.exists())).unwrap_or(false);
+        return if is_new { target::check_may_take_anew(request, catalog_url, &owner).await } else { Ok(()) };
     }
     target::check_vacant(&*target).await?;
     Plan::of_snapshot(&*source).await?.check_names(&*target)

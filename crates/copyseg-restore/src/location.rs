@@ -7,6 +7,7 @@ use std::sync::Arc;
 use copyseg_core::{Error, ErrorKind, Result};
 use object_store::ObjectStore;
 use object_store::multipart::MultipartStore;
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::failure::Failure;
@@ -95,6 +96,13 @@ impl Location {
         &self.url
     }
 
+    /// Where a catalog keeps its records, if in local files, from its canonical URL.
+    pub(crate) fn of_local_catalog(url: &str) -> Result<Option<Self>> {
+        let Some((_, path)) = url.split_once(":///") else { return Ok(None) };
+        let path = percent_decode_str(path).decode_utf8_lossy();
+        Self::local(&Path::new("/").join(&*path)).map(Some)
+    }
+
     pub(crate) fn storage(&self) -> Arc<dyn Storage> {
         self.storage.clone()
     }
@@ -106,19 +114,27 @@ impl Location {
 
     /// Refuses two locations of which one lies inside the other.
     pub(crate) fn check_apart(&self, other: &Self) -> Result<()> {
-        let below = |inner: &str, outer: &str| {
-            let outer = outer.trim_end_matches('/');
-            inner
-                .trim_end_matches('/')
-                .strip_prefix(outer)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        if below(&self.url, &other.url) || below(&other.url, &self.url) {
+        if self.lies_in(other) || other.lies_in(self) {
             return Err(invalid(format!(
                 "cannot restore from {self} to {other}: one lies inside the other; choose a target elsewhere"
             )));
         }
         Ok(())
+    }
+
+    /// Refuses a catalog that lies in this snapshot: writing it would change the snapshot.
+    pub(crate) fn check_without_catalog(&self, catalog: &Self) -> Result<()> {
+        if catalog.lies_in(self) {
+            return Err(invalid(format!(
+                "the catalog {catalog} would lie in the snapshot {self} and change it: keep it elsewhere"
+            )));
+        }
+        Ok(())
+    }
+
+    fn lies_in(&self, outer: &Self) -> bool {
+        let (inner, outer) = (self.url.trim_end_matches('/'), outer.url.trim_end_matches('/'));
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     fn local(path: &Path) -> Result<Self> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::layout;
+use crate::request::RestoreRequest;
 use crate::storage::Storage;
 
 const FORMAT: u32 = 1;
@@ -99,6 +100,11 @@ impl Owner {
         target.sweep(&layout::staging(&self.restore)).await?;
         target.remove(layout::PLAN).await?;
         target.settle(layout::RECORDS).await
+    }
+
+    /// Whether it is a try at this same request, from the same catalog.
+    pub(crate) fn is_of(&self, request: &RestoreRequest, catalog_url: &str) -> bool {
+        self.source == request.source.as_str() && self.catalog == catalog_url
     }
 
     /// The highest id among its target segments.

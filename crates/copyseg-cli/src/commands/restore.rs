@@ -60,7 +60,10 @@ pub(crate) async fn run(given: Option<&str>, output: Output, arguments: Restore)
             JobState::Cancelled,
             format!("the restore was cancelled (job {job}): {reason}"),
         )),
-        Outcome::Stopped { .. } => Err(Failure::Usage("the restore was stopped".into())),
+        Outcome::Stopped { .. } => {
+            let message = "the restore was stopped; run the same command again and it goes on";
+            Err(Failure::Stopped(None, message.into()))
+        }
     }
 }
 
@@ -115,13 +118,15 @@ async fn restore(
     progress: &watch::Sender<RestoreProgress>,
     stop: &CancellationToken,
 ) -> Result<Outcome, Failure> {
-    let acquire = async {
+    let begin = async {
+        // A request that cannot be carried out must not leave an empty catalog behind.
+        copyseg_restore::check(request, &copyseg::canonical_url(url)?).await?;
         let note = |text: &str| output.note(text);
         if standby { catalog::acquire_or_wait(url, note).await } else { catalog::acquire(url, note).await }
     };
     let manager = tokio::select! {
         () = stop.cancelled() => return Ok(Outcome::Stopped { job: None }),
-        manager = acquire => manager?,
+        manager = begin => manager?,
     };
     let outcome = match copyseg::canonical_url(url) {
         Ok(url) => copyseg_restore::restore(&manager, &url, request, progress, stop).await,
@@ -145,7 +150,7 @@ fn stopped(signal: Stop, progress: &RestoreProgress) -> Failure {
             format!("stopped by {} before anything was copied; run the same command again", signal.name())
         }
     };
-    Failure::Stopped(signal, message)
+    Failure::Stopped(Some(signal), message)
 }
 
 fn summary(restored: &Restored) -> String {

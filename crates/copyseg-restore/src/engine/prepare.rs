@@ -5,6 +5,7 @@ use std::sync::Arc;
 use copyseg_core::{Error, ErrorKind, Job, JobFilter, JobState, NewJob, RecordKey, RecordKind, Result, Txn};
 
 use super::Run;
+use super::target::COMPLETED;
 use crate::options;
 use crate::owner::Owner;
 use crate::plan::Plan;
@@ -88,7 +89,7 @@ impl Run<'_> {
             self.check_owner_readable(owner)?;
             if let Some(Verdict::Completed(manifest)) = Verdict::read(&*self.target).await? {
                 if !self.is_same_restore(owner) || owner.restore != manifest.restore {
-                    return Err(self.refused(owner, "was completed, and is never replaced"));
+                    return Err(self.refused(owner, COMPLETED));
                 }
                 self.sweep(Some(&owner.restore), true).await;
                 return Ok(Prepared::Already(Outcome::Completed {

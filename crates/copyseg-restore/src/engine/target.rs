@@ -4,10 +4,18 @@ use copyseg_core::{Error, ErrorKind, Job, JobState, Result};
 
 use super::Run;
 use crate::layout;
+use crate::location::Location;
 use crate::options;
 use crate::owner::Owner;
+use crate::request::RestoreRequest;
 use crate::storage::Storage;
 use crate::verdict::Verdict;
+
+/// Why a target is refused that belongs to another restore, and what its user can do.
+pub(super) const COMPLETED: &str = "was completed, and is never replaced: choose another target";
+const FASTER: &str = "was faster: let it end, or choose another target";
+const NOT_KNOWN_TO_HAVE_ENDED: &str = "is not known to have ended: let it end, or choose another target; if its process \
+                                       is gone for good, `restore --take-over` takes this one over";
 
 impl Run<'_> {
     /// Makes `job` the owner of the target, clearing away what an earlier restore left there.
@@ -30,7 +38,7 @@ impl Run<'_> {
                 let owner = self.owner(job, restore)?;
                 if owner.shares_segments_with(&earlier) {
                     // It came after the ids of this job were chosen. Were it still copying, it would copy into them.
-                    return Err(self.refused(&earlier, "was faster"));
+                    return Err(self.refused(&earlier, FASTER));
                 }
                 self.end_for_good(&earlier).await?;
                 earlier.remove_copies(target).await?;
@@ -38,7 +46,7 @@ impl Run<'_> {
             }
         };
         if let Some(rival) = rival {
-            return Err(self.refused(&rival, "was faster"));
+            return Err(self.refused(&rival, FASTER));
         }
         match Verdict::read(target).await? {
             Some(verdict) if verdict.restore() != restore => target.remove(layout::OUTCOME).await?,
@@ -52,19 +60,16 @@ impl Run<'_> {
     pub(super) async fn check_may_take(&self, owner: Option<&Owner>) -> Result<()> {
         let Some(owner) = owner else { return check_vacant(&*self.target).await };
         if let Some(Verdict::Completed(_)) = Verdict::read(&*self.target).await? {
-            return Err(self.refused(owner, "was completed, and is never replaced"));
+            return Err(self.refused(owner, COMPLETED));
         }
         if self.request.options.take_over || self.is_over(owner).await? {
             return Ok(());
         }
-        Err(self.refused(
-            owner,
-            "is not known to have ended: let it end, or if its process is gone for good, take the target over",
-        ))
+        Err(self.refused(owner, NOT_KNOWN_TO_HAVE_ENDED))
     }
 
     pub(super) fn is_same_restore(&self, owner: &Owner) -> bool {
-        owner.source == self.request.source.as_str() && owner.catalog == self.catalog_url
+        owner.is_of(self.request, self.catalog_url)
     }
 
     pub(super) fn is_server_side(&self) -> bool {
@@ -75,8 +80,7 @@ impl Run<'_> {
     }
 
     pub(super) fn refused(&self, owner: &Owner, why: &str) -> Error {
-        let message = format!("{} belongs to {owner}; that restore {why}", self.request.target);
-        Error::new(ErrorKind::AlreadyExists { identical: false }, message)
+        refused(&self.request.target, owner, why)
     }
 
     /// Whether the owner is an earlier try of this same restore, and certainly over.
@@ -99,7 +103,7 @@ impl Run<'_> {
         let reason = format!("taken over by a restore of {}", self.request.source);
         let marker = Verdict::aborted(&owner.restore, owner.job, JobState::Failed, &reason);
         match marker.decide(&*self.target).await? {
-            Verdict::Completed(_) => Err(self.refused(owner, "was completed, and is never replaced")),
+            Verdict::Completed(_) => Err(self.refused(owner, COMPLETED)),
             Verdict::Aborted(_) => Ok(()),
         }
     }
@@ -112,6 +116,27 @@ impl Run<'_> {
         let source = self.request.source.as_str();
         Ok(Owner::new(restore, job.id, self.catalog_url, source, first..last.saturating_add(1)))
     }
+}
+
+/// Refuses a target with an owner that a catalog without any job could not take.
+pub(super) async fn check_may_take_anew(
+    request: &RestoreRequest,
+    catalog_url: &str,
+    owner: &Owner,
+) -> Result<()> {
+    if owner.is_of(request, catalog_url) {
+        return Ok(());
+    }
+    match Verdict::read(&*request.target.storage()).await? {
+        Some(Verdict::Completed(_)) => Err(refused(&request.target, owner, COMPLETED)),
+        _ if request.options.take_over => Ok(()),
+        _ => Err(refused(&request.target, owner, NOT_KNOWN_TO_HAVE_ENDED)),
+    }
+}
+
+fn refused(target: &Location, owner: &Owner, why: &str) -> Error {
+    let message = format!("{target} belongs to {owner}; that restore {why}");
+    Error::new(ErrorKind::AlreadyExists { identical: false }, message)
 }
 
 /// Refuses a target without owner in which something stands that the restore would mix up with its own.

@@ -85,12 +85,13 @@ pub(super) fn reason<T>(decoded: Result<T>) -> Result<Option<String>> {
 /// Writes a file that is not there yet, durably, since its content may be dropped from the catalog next.
 fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| {
-        let message = format!("cannot create {}", path.display());
-        let kind = match error.kind() {
-            io::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists { identical: false },
-            _ => ErrorKind::InvalidArgument,
+        let (kind, advice) = match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                (ErrorKind::AlreadyExists { identical: false }, ": choose another name")
+            }
+            _ => (ErrorKind::InvalidArgument, ""),
         };
-        Error::with_source(kind, message, error)
+        Error::with_source(kind, format!("cannot create {}{advice}", path.display()), error)
     })?;
     file.write_all(text.as_bytes())?;
     file.write_all(if text.is_empty() { b"" } else { b"\n" })?;
