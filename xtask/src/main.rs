@@ -38,7 +38,7 @@ const CHECKS: [Command; 8] = [
 const OTHERS: [Command; 4] = [
     ("ci", "every check above, in this order", ci::run),
     ("conformance", "the contract of a catalog, on every backend; starts etcd members", conformance::run),
-    ("etcd", "members of etcd that die, freeze and run full; starts them", etcd::run),
+    ("etcd", "etcd members and leaders that die, freeze and run full; starts them", etcd::run),
     ("advisories", "known vulnerabilities of dependencies; fetches the RustSec database", deny::advisories),
 ];
 
