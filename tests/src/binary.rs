@@ -26,6 +26,7 @@ pub fn copyseg() -> &'static Path {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let built = process::Command::new(cargo)
             .args(["build", "--quiet", "--package", "copyseg-cli", "--bin", "copyseg", "--profile", profile])
+            .args(if cfg!(feature = "etcd-tests") { &["--features", "etcd"][..] } else { &[] })
             .arg("--target-dir")
             .arg(build_directory())
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

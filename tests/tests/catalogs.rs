@@ -46,7 +46,10 @@ fn a_catalog_that_is_not_there_is_not_created_by_an_operator() {
 
 #[rstest]
 #[case::an_unknown_scheme("ftp://host/catalog", 1, "`ftp:`; this build opens `memory:` and `redb:`")]
-#[case::a_scheme_of_later("etcd://host:2379/copyseg", 1, "etcd")]
+#[cfg_attr(
+    not(feature = "etcd-tests"),
+    case::a_scheme_that_is_switched_off("etcd://host:2379/copyseg", 1, "without the feature `etcd`")
+)]
 #[case::a_file_as_host("redb://catalog.redb", 2, "`redb:catalog.redb`")]
 #[case::memory("memory:", 2, "nothing to read")]
 #[case::no_file("redb:", 2, "names no place")]

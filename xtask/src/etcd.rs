@@ -15,7 +15,8 @@ use crate::workspace::root;
 /// How long members may take to answer, on a machine that is busy compiling.
 const START_MAX: Duration = Duration::from_secs(60);
 
-/// `cargo xtask etcd`: what can go wrong with a cluster, done to members that the tests start themselves.
+/// `cargo xtask etcd`: what can go wrong with a cluster, done to members that the tests start themselves; and what can go
+/// wrong with the processes that use one.
 pub(crate) fn run() -> Outcome {
     provide_protoc()?;
     let etcd = PathBuf::from(provide_etcd()?);
@@ -23,7 +24,10 @@ pub(crate) fn run() -> Outcome {
     let path = format!("{folder}:{}", env::var("PATH").unwrap_or_default());
     eprintln!("{}", version(&etcd.display().to_string()));
     let arguments = ["test", "--package", "copyseg-etcd", "--features", "etcd-tests", "--test", "faults"];
-    cargo_with(&arguments, &[("PATH", path.trim_start_matches(':'))])
+    cargo_with(&arguments, &[("PATH", path.trim_start_matches(':'))])?;
+    let members = Members::start(1)?;
+    let arguments = ["test", "--package", "copyseg-tests", "--features", "etcd-tests", "--test", "takeover"];
+    cargo_with(&arguments, &[("COPYSEG_TEST_ETCD", &members.endpoints)])
 }
 
 /// Running members of one cluster. Dropped, they are ended, and their folder is removed.

@@ -37,7 +37,7 @@ const CHECKS: [Command; 10] = [
         "the contract of a catalog on every backend, with 1 and 3 members of etcd",
         conformance::run_everywhere,
     ),
-    ("etcd", "members of etcd that die, freeze and run full; starts them", etcd::run),
+    ("etcd", "etcd members and leaders that die, freeze and run full; starts them", etcd::run),
 ];
 
 /// Commands that `ci` does not run.

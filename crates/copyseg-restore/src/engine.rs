@@ -170,6 +170,8 @@ impl Run<'_> {
             Ok(Outcome::Completed { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. }) => {
                 self.sweep(options::restore_of(&job), true).await;
             }
+            // Another process goes on with it, and may be using the staging folder.
+            Err(error) if error.kind() == ErrorKind::Fenced => {}
             Ok(Outcome::Stopped { .. }) | Err(_) => self.sweep(options::restore_of(&job), false).await,
         }
         outcome

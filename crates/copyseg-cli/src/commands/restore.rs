@@ -125,6 +125,7 @@ async fn restore(
         if standby { catalog::acquire_or_wait(url, note).await } else { catalog::acquire(url, note).await }
     };
     let manager = tokio::select! {
+        biased;
         () = stop.cancelled() => return Ok(Outcome::Stopped { job: None }),
         manager = begin => manager?,
     };

@@ -1,0 +1,222 @@
+//! Restores on etcd: a standby that takes over from a leader that died or stood still, and an operator beside a leader.
+//! `cargo xtask etcd` starts the cluster.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
+
+use copyseg_tests::{Command, Running, Stage};
+use rstest::rstest;
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// A stage whose catalog is in etcd, below a prefix of its own.
+struct Cluster {
+    stage: Stage,
+    url: String,
+}
+
+impl Cluster {
+    fn new(stage: Stage) -> Self {
+        let endpoints = std::env::var("COPYSEG_TEST_ETCD").expect("`cargo xtask etcd` starts a cluster");
+        let name = stage.scratch.path().file_name().unwrap().to_string_lossy().replace('.', "");
+        Self { stage, url: format!("etcd://{endpoints}/{name}?lease_s=2&timeout_ms=20000") }
+    }
+
+    fn command(&self, line: &str) -> Command {
+        self.stage.command(line).env("COPYSEG_CATALOG", &self.url)
+    }
+
+    /// A restore that is under way and has copied some segments, but not all.
+    fn leader(&self) -> Running {
+        let mut leader = self.command("restore snapshot restored --output json").start_listening();
+        self.stage.wait_for_segments(&mut leader, 10);
+        assert!(!leader.has_ended(), "the restore is under way");
+        leader
+    }
+
+    /// A standby that has found the leader, which must stand still.
+    fn standby(&self, leader: &Running) -> Running {
+        let notes = self.stage.join("notes");
+        let standby = self.command("restore snapshot restored --standby");
+        let standby = standby.stderr(fs::File::create(&notes).unwrap()).start();
+        while !fs::read_to_string(&notes).unwrap().contains("standing by") {
+            sleep(Duration::from_millis(10));
+        }
+        let note = fs::read_to_string(&notes).unwrap();
+        assert!(note.contains(&format!("process {} on ", leader.id())), "{note}");
+        standby
+    }
+
+    /// The owner of the store, and what it committed last.
+    fn head(&self) -> copyseg::Head {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            copyseg::open_catalog_read_only(&self.url).await.unwrap().head().await.unwrap()
+        })
+    }
+
+    /// The one job.
+    fn job(&self) -> Value {
+        let list = self.command("job list -o json").run().exits(0).json();
+        assert_eq!(list["items"].as_array().map(Vec::len), Some(1), "{list}");
+        list["items"][0].clone()
+    }
+
+    fn assert_completed(&self) {
+        self.stage.assert_restored();
+        assert_eq!(self.job()["state"], "completed");
+        let checked = self.command("check -o json").run().exits(0).json();
+        assert_eq!(checked["problems"].as_array().map(Vec::len), Some(0), "{checked}");
+    }
+}
+
+#[test]
+fn a_standby_takes_over_from_a_leader_that_was_killed() {
+    let cluster = Cluster::new(Stage::large());
+    let leader = cluster.leader();
+    leader.signal(Signal::STOP);
+    let standby = cluster.standby(&leader);
+    let before = cluster.head();
+    assert!(leader.kill(), "it was killed on its way");
+    standby.finish().exits(0);
+    assert_eq!(cluster.head().epoch, before.epoch + 1, "the store changed hands once");
+    cluster.assert_completed();
+}
+
+#[rstest]
+#[case::while_the_standby_works(false)]
+#[case::when_the_standby_has_finished(true)]
+fn a_leader_that_stood_still_until_it_was_replaced_never_writes_again(#[case] is_finished: bool) {
+    let cluster = Cluster::new(Stage::large());
+    let leader = cluster.leader();
+    leader.signal(Signal::STOP);
+    let before = cluster.head();
+    let mut standby = Some(cluster.standby(&leader));
+    while cluster.head().writer == before.writer {
+        sleep(Duration::from_millis(10));
+    }
+    if is_finished {
+        standby.take().unwrap().finish().exits(0);
+    }
+    let taken = cluster.head();
+
+    leader.signal(Signal::CONT);
+    let fenced = leader.finish().exits(4);
+    // A warning of the log may come before it.
+    let error: Value = serde_json::from_str(fenced.stderr.lines().last().unwrap()).unwrap();
+    assert_eq!(error["error"]["code"], "fenced", "{fenced:?}");
+    assert!(error["error"]["hint"].as_str().unwrap().contains("another process owns the catalog"), "{error}");
+    if is_finished {
+        assert_eq!(cluster.head(), taken);
+    } else {
+        standby.take().unwrap().finish().exits(0);
+        assert_eq!((cluster.head().epoch, cluster.head().writer), (taken.epoch, taken.writer));
+    }
+    cluster.assert_completed();
+}
+
+#[test]
+fn a_restore_after_a_crash_waits_for_the_dead_leader_and_says_so() {
+    let cluster = Cluster::new(Stage::large());
+    let leader = cluster.leader();
+    let id = leader.id();
+    assert!(leader.kill(), "it was killed on its way");
+    let again = cluster.command("restore snapshot restored").run().exits(0);
+    assert!(again.stderr.contains("waiting up to 2 s"), "{again:?}");
+    assert!(again.stderr.contains(&format!("process {id} on ")), "{again:?}");
+    cluster.assert_completed();
+}
+
+#[test]
+fn an_operator_sees_waits_and_cancels_beside_the_leader() {
+    let cluster = Cluster::new(Stage::large());
+    let leader = cluster.leader();
+    // It stands still, so that it cannot end before the operator has looked.
+    leader.signal(Signal::STOP);
+    let job = cluster.job();
+    let id = job["id"].as_str().unwrap();
+    assert_eq!(job["state"], "executing");
+    assert_eq!(job["waiting"], Value::Null, "a process works on it");
+    let shown = cluster.command(&format!("job get {id} -o json")).run().exits(0).json();
+    assert!(shown["progress"]["segments"]["completed"].as_u64().unwrap() < 400, "{shown}");
+    cluster.command(&format!("job tasks {id}")).run().exits(0);
+    let stats = cluster.command("stats -o json").run().exits(0).json();
+    assert_eq!(stats["jobs"]["executing"], 1);
+    let waiting = cluster.command(&format!("job wait {id} -o json")).start_listening();
+    let late = cluster.command(&format!("job wait {id} --timeout 50ms -o json")).run().exits(6);
+    assert_eq!(late.error()["code"], "timed_out");
+    leader.signal(Signal::CONT);
+
+    let cancelled = cluster.command(&format!("job cancel {id} --reason mistake -o json")).run().exits(0);
+    assert_eq!(cancelled.json()["state"], "cancelled");
+    let ended = leader.finish().exits(7);
+    assert_eq!(ended.error()["code"], "job_cancelled");
+    assert!(ended.stderr.contains("mistake"), "{ended:?}");
+    assert_eq!(waiting.finish().exits(7).error()["code"], "job_cancelled");
+    assert_eq!(cluster.job()["reason"], "mistake");
+}
+
+#[test]
+fn a_wait_ends_when_the_leader_has_completed_the_job() {
+    let cluster = Cluster::new(Stage::large());
+    let leader = cluster.leader();
+    let id = cluster.job()["id"].as_str().unwrap().to_owned();
+    let waiting = cluster.command(&format!("job wait {id} -o json")).start_listening();
+    leader.finish().exits(0);
+    assert_eq!(waiting.finish().exits(0).json()["state"], "completed");
+    cluster.assert_completed();
+}
+
+#[test]
+fn what_only_a_writer_can_do_is_refused_naming_the_leader() {
+    let cluster = Cluster::new(Stage::large());
+    let leader = cluster.leader();
+    let before = cluster.head();
+    leader.signal(Signal::STOP);
+    for line in ["gc", "check --drop job:1"] {
+        let refused = cluster.command(line).args(["-o", "json"]).run().exits(5).error();
+        assert_eq!(refused["code"], "held", "{line}");
+        assert!(
+            refused["message"].as_str().unwrap().contains(&format!("process {} on ", leader.id())),
+            "{line}"
+        );
+    }
+    leader.signal(Signal::CONT);
+    leader.finish().exits(0);
+    assert_eq!(cluster.head().writer, before.writer);
+    cluster.assert_completed();
+}
+
+#[test]
+fn a_job_is_cancelled_where_no_leader_lives() {
+    let cluster = Cluster::new(Stage::large());
+    assert!(cluster.leader().kill(), "it was killed on its way");
+    let id = cluster.job()["id"].as_str().unwrap().to_owned();
+    cluster.command(&format!("job cancel {id}")).run().exits(0);
+    assert_eq!(cluster.job()["state"], "cancelled");
+    let refused = cluster.command("job cancel 7777 -o json").run().exits(3);
+    assert_eq!(refused.error()["code"], "not_found");
+}
+
+#[test]
+fn a_store_that_is_not_there_is_not_created_by_an_operator() {
+    let cluster = Cluster::new(Stage::small());
+    for line in ["job list", "job get 1", "job cancel 1", "job rm 1", "job wait 1", "stats", "gc", "check"] {
+        let refused = cluster.command(line).args(["-o", "json"]).run().exits(3).error();
+        assert!(
+            refused["message"].as_str().unwrap().contains("there is no store at etcd://"),
+            "{line}: {refused}"
+        );
+    }
+}
+
+#[test]
+fn backends_that_are_built_in_are_listed() {
+    let stage = Stage::small();
+    let listed = stage.command("backends -o json").run().exits(0).json();
+    let schemes: Vec<_> =
+        listed["items"].as_array().unwrap().iter().map(|it| it["scheme"].as_str().unwrap()).collect();
+    assert_eq!(schemes, copyseg::schemes());
+}
