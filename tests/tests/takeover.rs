@@ -114,6 +114,8 @@ fn a_leader_that_stood_still_until_it_was_replaced_never_writes_again(#[case] is
         standby.take().unwrap().finish().exits(0);
         assert_eq!((cluster.head().epoch, cluster.head().writer), (taken.epoch, taken.writer));
     }
+    // The woken leader may leave unfinished copies there, which are no part of what was restored.
+    let _ = fs::remove_dir_all(cluster.stage.join("restored/_copyseg/staging"));
     cluster.assert_completed();
 }
 
@@ -124,7 +126,7 @@ fn a_restore_after_a_crash_waits_for_the_dead_leader_and_says_so() {
     let id = leader.id();
     assert!(leader.kill(), "it was killed on its way");
     let again = cluster.command("restore snapshot restored").run().exits(0);
-    assert!(again.stderr.contains("waiting up to 2 s"), "{again:?}");
+    assert!(again.stderr.contains("waiting up to 4 s"), "{again:?}");
     assert!(again.stderr.contains(&format!("process {id} on ")), "{again:?}");
     cluster.assert_completed();
 }

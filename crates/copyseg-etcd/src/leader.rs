@@ -145,7 +145,7 @@ fn held(leader: &[u8], ttl: Duration) -> Error {
     Error::new(
         ErrorKind::Held,
         format!(
-            "the store in etcd is held by {by}; wait until that ends, or stop it. If it is dead, the store is free within {seconds} s"
+            "the store in etcd is held by {by}; wait until that ends, or stop it. If it is dead, the store is free soon after {seconds} s"
         ),
     )
 }

@@ -19,6 +19,10 @@ use crate::location::Location;
 const ONE_PROCESS: &str = "a store on the local disk is open in one process at a time: there, use \
     `MetaManager::subscribe`; from another process load it when it is free, or keep the store in etcd";
 
+/// How late etcd may notice that a lease is over: it looks twice a second, and then has to agree on it.
+#[cfg(feature = "etcd")]
+const LEASE_END_MAX: Duration = Duration::from_secs(2);
+
 /// Opens the store at `url` for reading, as [`Snapshot::load`](copyseg_core::Snapshot::load) needs it. Nothing is
 /// created in its place and nobody is fenced. Close it soon: what is being read on the local disk cannot be opened by a
 /// writer. A `sled:` store is copied to be read; a store in etcd is read beside its writer.
@@ -92,7 +96,7 @@ pub fn dead_holder_timeout(url: &str) -> Result<Duration> {
         #[cfg(feature = "sled")]
         Location::Sled(_) => Ok(Duration::ZERO),
         #[cfg(feature = "etcd")]
-        Location::Etcd(options) => Ok(options.lease),
+        Location::Etcd(options) => Ok(options.lease + LEASE_END_MAX),
     }
 }
 
