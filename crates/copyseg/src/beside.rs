@@ -19,9 +19,9 @@ use crate::location::Location;
 const ONE_PROCESS: &str = "a store on the local disk is open in one process at a time: there, use \
     `MetaManager::subscribe`; from another process load it when it is free, or keep the store in etcd";
 
-/// How late etcd may notice that a lease is over: it looks twice a second, and then has to agree on it.
+/// How late a busy etcd may notice that a lease is over. It is waited for only until it does.
 #[cfg(feature = "etcd")]
-const LEASE_END_MAX: Duration = Duration::from_secs(2);
+const LEASE_END_MAX: Duration = Duration::from_secs(8);
 
 /// Opens the store at `url` for reading, as [`Snapshot::load`](copyseg_core::Snapshot::load) needs it. Nothing is
 /// created in its place and nobody is fenced. Close it soon: what is being read on the local disk cannot be opened by a
