@@ -107,7 +107,7 @@ pub async fn check(request: &RestoreRequest, catalog_url: &str) -> Result<()> {
         let is_new = catalog.and_then(|it| it.local_path().map(|path| !path.exists())).unwrap_or(false);
         return if is_new { target::check_may_take_anew(request, catalog_url, &owner).await } else { Ok(()) };
     }
-    target::check_vacant(&*target).await?;
+    target::check_vacant(&request.target).await?;
     Plan::of_snapshot(&*source).await?.check_names(&*target)
 }
 

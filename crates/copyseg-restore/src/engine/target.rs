@@ -8,7 +8,6 @@ use crate::location::Location;
 use crate::options;
 use crate::owner::Owner;
 use crate::request::RestoreRequest;
-use crate::storage::Storage;
 use crate::verdict::Verdict;
 
 /// Why a target is refused that belongs to another restore, and what its user can do.
@@ -58,7 +57,7 @@ impl Run<'_> {
 
     /// Refuses a target that is not this restore's to take.
     pub(super) async fn check_may_take(&self, owner: Option<&Owner>) -> Result<()> {
-        let Some(owner) = owner else { return check_vacant(&*self.target).await };
+        let Some(owner) = owner else { return check_vacant(&self.request.target).await };
         if let Some(Verdict::Completed(_)) = Verdict::read(&*self.target).await? {
             return Err(self.refused(owner, COMPLETED));
         }
@@ -140,15 +139,20 @@ fn refused(target: &Location, owner: &Owner, why: &str) -> Error {
 }
 
 /// Refuses a target without owner in which something stands that the restore would mix up with its own.
-pub(super) async fn check_vacant(target: &dyn Storage) -> Result<()> {
+pub(super) async fn check_vacant(location: &Location) -> Result<()> {
+    let target = &*location.storage();
     let names = target.names("").await?;
     let segment = names.into_iter().filter(|name| layout::segment_of_folder(name).is_some()).min();
     let records = target.names(layout::RECORDS).await?.into_iter();
     let staging = layout::STAGING.rsplit('/').next();
     let record = records.filter(|name| Some(name.as_str()) != staging).min();
-    match segment.or(record.map(|name| format!("{}/{name}", layout::RECORDS))) {
-        None => Ok(()),
-        Some(name) => Err(Error::new(
+    let Some(name) = segment.or(record.map(|name| format!("{}/{name}", layout::RECORDS))) else {
+        return Ok(());
+    };
+    match Owner::read(target).await? {
+        // It came while this was looking.
+        Some(owner) => Err(refused(location, &owner, FASTER)),
+        None => Err(Error::new(
             ErrorKind::InvalidArgument,
             format!(
                 "`{}` is there already and belongs to no restore: choose another target or remove it; \
@@ -156,5 +160,24 @@ pub(super) async fn check_vacant(target: &dyn Storage) -> Result<()> {
                 target.describe(&name)
             ),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_target_that_was_taken_while_this_was_looking_belongs_to_whoever_took_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location::parse(folder.path().to_str().unwrap()).unwrap();
+        check_vacant(&location).await.unwrap();
+        let owner =
+            Owner::new("faster", copyseg_core::JobId(7), "redb:///other.redb", "file:///snapshot", 1..3);
+        location.storage().prepare(layout::RECORDS).await.unwrap();
+        assert_eq!(owner.create(&*location.storage()).await.unwrap(), None);
+        let refused = check_vacant(&location).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::AlreadyExists { identical: false });
+        assert!(refused.to_string().contains("belongs to job 7"), "{refused}");
     }
 }
