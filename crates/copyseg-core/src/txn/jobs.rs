@@ -157,7 +157,7 @@ impl Txn<'_> {
             self.state.remove_task(task);
             self.tasks.insert(task);
             self.unwritten.insert(task);
-            if self.base.task(task).is_some() || self.adopted.contains(&task) {
+            if self.base.task(task).is_some() {
                 self.orphaned.push(task);
             }
         }
