@@ -19,15 +19,21 @@ const START_MAX: Duration = Duration::from_secs(60);
 /// wrong with the processes that use one.
 pub(crate) fn run() -> Outcome {
     provide_protoc()?;
-    let etcd = PathBuf::from(provide_etcd()?);
-    let folder = etcd.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
-    let path = format!("{folder}:{}", env::var("PATH").unwrap_or_default());
-    eprintln!("{}", version(&etcd.display().to_string()));
+    let path = with_etcd_on_path()?;
     let arguments = ["test", "--package", "copyseg-etcd", "--features", "etcd-tests", "--test", "faults"];
-    cargo_with(&arguments, &[("PATH", path.trim_start_matches(':'))])?;
+    cargo_with(&arguments, &[("PATH", &path)])?;
     let members = Members::start(1)?;
     let arguments = ["test", "--package", "copyseg-tests", "--features", "etcd-tests", "--test", "takeover"];
     cargo_with(&arguments, &[("COPYSEG_TEST_ETCD", &members.endpoints)])
+}
+
+/// The PATH on which tests that start members themselves find the server.
+pub(crate) fn with_etcd_on_path() -> Result<String, String> {
+    let etcd = PathBuf::from(provide_etcd()?);
+    eprintln!("{}", version(&etcd.display().to_string()));
+    let folder = etcd.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
+    let path = format!("{folder}:{}", env::var("PATH").unwrap_or_default());
+    Ok(path.trim_start_matches(':').to_owned())
 }
 
 /// Running members of one cluster. Dropped, they are ended, and their folder is removed.

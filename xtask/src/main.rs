@@ -11,6 +11,7 @@ mod examples;
 mod fmt;
 mod test;
 mod tidy;
+mod torture;
 mod tree;
 mod workspace;
 
@@ -41,13 +42,14 @@ const CHECKS: [Command; 10] = [
 ];
 
 /// Commands that `ci` does not run.
-const OTHERS: [Command; 3] = [
+const OTHERS: [Command; 4] = [
     ("ci", "every check above, in this order", ci::run),
     (
         "conformance",
         "the same contract: [--backend memory|redb|sled|etcd|all] [--members 1|3]",
         conformance::run,
     ),
+    ("torture", "attacks on the promises, for long: [--minutes N] [--seed S] [--only NAME]", torture::run),
     ("advisories", "known vulnerabilities of dependencies; fetches the RustSec database", deny::advisories),
 ];
 

@@ -5,7 +5,7 @@ use std::fs;
 use crate::workspace::{Member, members, root};
 
 /// Which packages of this workspace each may depend on. Conformance is for tests: any package may use it there.
-const MAY_DEPEND_ON: [(&str, &[&str]); 11] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
     ("copyseg-core", &[]),
     ("copyseg-conformance", &["copyseg-core"]),
     ("copyseg-local", &["copyseg-core"]),
@@ -16,7 +16,21 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 11] = [
     ("copyseg-restore", &["copyseg-core", "copyseg"]),
     ("copyseg-cli", &["copyseg", "copyseg-restore"]),
     ("copyseg-tests", &["copyseg", "copyseg-restore", "copyseg-cli"]),
+    ("copyseg-torture", EVERYTHING),
+    ("copyseg-bench", EVERYTHING),
     ("xtask", &[]),
+];
+
+/// What a package that only tests or measures may look into.
+const EVERYTHING: &[&str] = &[
+    "copyseg-core",
+    "copyseg-conformance",
+    "copyseg-local",
+    "copyseg-redb",
+    "copyseg-sled",
+    "copyseg-etcd",
+    "copyseg",
+    "copyseg-restore",
 ];
 
 /// What is wrong with the manifests.
