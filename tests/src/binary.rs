@@ -26,7 +26,7 @@ pub fn copyseg() -> &'static Path {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let built = process::Command::new(cargo)
             .args(["build", "--quiet", "--package", "copyseg-cli", "--bin", "copyseg", "--profile", profile])
-            .args(if cfg!(feature = "etcd-tests") { &["--features", "etcd"][..] } else { &[] })
+            .args(["--features", if cfg!(feature = "etcd-tests") { "sled,etcd" } else { "sled" }])
             .arg("--target-dir")
             .arg(build_directory())
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

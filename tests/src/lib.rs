@@ -6,6 +6,7 @@ mod binary;
 mod terminal;
 mod snapshot;
 mod restore;
+mod watch;
 
 pub use binary::{Command, Finished, Running, copyseg};
 pub use random::Random;
@@ -13,3 +14,4 @@ pub use restore::{OUTCOME, Stage};
 pub use scratch::Scratch;
 pub use snapshot::{Generated, files_below, write_snapshot};
 pub use terminal::on_a_terminal;
+pub use watch::Watch;

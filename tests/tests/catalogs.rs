@@ -36,7 +36,17 @@ fn a_catalog_that_a_running_restore_holds_names_the_process() {
 #[test]
 fn a_catalog_that_is_not_there_is_not_created_by_an_operator() {
     let stage = Stage::small();
-    for line in ["job list", "job get 1", "job cancel 1", "job rm 1", "job wait 1", "stats", "gc", "check"] {
+    for line in [
+        "job list",
+        "job get 1",
+        "job cancel 1",
+        "job rm 1",
+        "job wait 1",
+        "job watch",
+        "stats",
+        "gc",
+        "check",
+    ] {
         let refused = stage.command(line).args(["--catalog", "nowhere.redb", "-o", "json"]).run().exits(3);
         assert!(refused.error()["message"].as_str().unwrap().contains("nowhere.redb"), "{line}");
         assert!(!stage.join("nowhere.redb").exists(), "{line}");
@@ -45,7 +55,7 @@ fn a_catalog_that_is_not_there_is_not_created_by_an_operator() {
 }
 
 #[rstest]
-#[case::an_unknown_scheme("ftp://host/catalog", 1, "`ftp:`; this build opens `memory:` and `redb:`")]
+#[case::an_unknown_scheme("ftp://host/catalog", 1, "`ftp:`; this build opens `memory:`, `redb:`")]
 #[cfg_attr(
     not(feature = "etcd-tests"),
     case::a_scheme_that_is_switched_off("etcd://host:2379/copyseg", 1, "without the feature `etcd`")

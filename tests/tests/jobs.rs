@@ -1,6 +1,14 @@
 //! `copyseg job`, `gc` and `stats`: what an operator sees and steers.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use copyseg_tests::Stage;
+use std::fs::{self, File};
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
+
+use copyseg_tests::{Stage, Watch, on_a_terminal};
+use rstest::rstest;
+use rustix::process::Signal;
 use serde_json::Value;
 
 fn items(list: &Value) -> &[Value] {
@@ -147,11 +155,116 @@ fn stats_count_by_state() {
 #[test]
 fn an_unknown_job_is_not_found_by_any_command() {
     let stage = three_jobs();
-    for command in ["get", "tasks", "wait", "cancel", "rm"] {
+    for command in ["get", "tasks", "watch", "wait", "cancel", "rm"] {
         let line = format!("job {command} 7777 --catalog all.redb -o json");
         let error = stage.command(&line).run().exits(3).error();
         assert_eq!(error["code"], "not_found", "{command}");
         assert!(error["message"].as_str().unwrap().contains("7777"), "{command}: {error}");
         assert!(error["hint"].as_str().unwrap().contains("job list"), "{command}: {error}");
     }
+}
+
+/// A stage with a restore in `catalog` that was killed on its way, and the id of its job.
+fn interrupted(catalog: &str) -> (Stage, String) {
+    let stage = Stage::large();
+    let mut run = stage.command("restore snapshot restored --catalog").args([catalog]).start_quietly();
+    stage.wait_for_segments(&mut run, 10);
+    assert!(run.kill(), "the restore was still under way");
+    let list = stage.command("job list -o json --catalog").args([catalog]).run().exits(0).json();
+    let id = items(&list)[0]["id"].as_str().unwrap().to_owned();
+    (stage, id)
+}
+
+#[rstest]
+#[case("redb:watched.redb")]
+#[case("sled:watched.sled")]
+fn a_watch_of_a_job_shows_each_change_once_and_ends_as_the_job_does(#[case] catalog: &str) {
+    let (stage, id) = interrupted(catalog);
+    let mut watch =
+        Watch::start(&stage, stage.command(&format!("job watch {id} -o json --catalog {catalog}")));
+    let first = watch.until(|_| true);
+    assert_eq!((&first["id"], &first["state"]), (&Value::from(id.as_str()), &Value::from("executing")));
+    assert!(first["waiting"].as_str().unwrap().contains("no process works on it"), "{first}");
+    stage.command("restore snapshot restored --catalog").args([catalog]).run().exits(0);
+    let last = watch.until(|line| line["state"] == "completed");
+    assert_eq!(last["progress"]["segments"]["completed"], 400);
+    let lines = watch.lines();
+    assert!(lines.windows(2).all(|pair| pair[0] != pair[1]), "{lines:?}");
+    watch.run.finish().exits(0);
+}
+
+#[rstest]
+#[case("redb:watched.redb")]
+#[case("sled:watched.sled")]
+fn a_watch_of_every_job_begins_with_the_open_ones_and_goes_on_until_it_is_stopped(#[case] catalog: &str) {
+    let (stage, id) = interrupted(catalog);
+    let on = |line: &str| stage.command(line).args(["--catalog", catalog]);
+    on("restore snapshot other").run().exits(0);
+    let mut watch = Watch::start(&stage, on("job watch -o jsonl"));
+    watch.until(|line| line["id"] == id.as_str() && line["state"] == "executing");
+    on(&format!("job cancel {id} --reason mistake")).run().exits(0);
+    watch.until(|line| line["state"] == "cancelled" && line["reason"] == "mistake");
+    on(&format!("job rm {id}")).run().exits(0);
+    watch.until(|line| line["removed"] == id.as_str());
+    let again = on("restore snapshot restored -o json").run().exits(0).json();
+    watch.until(|line| line["id"] == again["job"] && line["state"] == "completed");
+    assert!(
+        watch.lines().iter().all(|line| line["target"].as_str().is_none_or(|it| it.ends_with("/restored")))
+    );
+
+    watch.run.signal(Signal::INT);
+    let error = watch.run.finish().exits(130).error();
+    assert_eq!(error["code"], "stopped");
+}
+
+#[test]
+fn a_watch_of_a_job_that_is_cancelled_ends_with_its_reason() {
+    let (stage, id) = interrupted("watched.redb");
+    let watched = stage.command(&format!("job watch {id} -o json --catalog watched.redb"));
+    let mut watch = Watch::start(&stage, watched);
+    watch.until(|_| true);
+    stage.command(&format!("job cancel {id} --reason mistake --catalog watched.redb")).run().exits(0);
+    let ended = watch.run.finish().exits(7);
+    assert_eq!(ended.error()["code"], "job_cancelled");
+    assert!(ended.stderr.contains("mistake"), "{ended:?}");
+}
+
+#[test]
+fn a_watch_beside_the_process_that_holds_a_local_catalog_names_it_and_sees_the_end() {
+    let stage = Stage::large();
+    let run = stage.under_way();
+    // It stands still, so that it cannot let go of the catalog meanwhile.
+    run.signal(Signal::STOP);
+    let notes = stage.join("notes");
+    let watch = stage.command("job watch 1 --catalog restored");
+    let watch = watch.stdout(Stdio::piped()).stderr(File::create(&notes).unwrap()).start();
+    while !fs::read_to_string(&notes).unwrap().contains(&format!("process {}", run.id())) {
+        sleep(Duration::from_millis(10));
+    }
+    run.signal(Signal::CONT);
+    run.finish().exits(0);
+    let seen = watch.finish().exits(0).stdout;
+    let lines: Vec<Vec<&str>> = seen.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["TIME", "JOB", "STATE", "COPIED", "SEGMENTS", "SIZE", "NOTE"]);
+    assert_eq!(lines.last().unwrap()[1..5], ["1", "completed", "100%", "400"], "{seen}");
+}
+
+#[test]
+fn a_watch_on_a_terminal_is_in_colour() {
+    let stage = Stage::small();
+    stage.restore().run().exits(0);
+    let (code, shown) = on_a_terminal(stage.command("job watch 1 --catalog restored"));
+    assert!(code == 0 && shown.contains("100%") && shown.contains('\u{1b}'), "{shown:?}");
+}
+
+#[test]
+fn a_watch_that_nobody_reads_any_more_ends_without_an_error() {
+    let (stage, _) = interrupted("watched.redb");
+    let (reader, writer) = std::io::pipe().unwrap();
+    let watch = stage.command("job watch -o jsonl --catalog watched.redb");
+    let watch = watch.stdout(writer).stderr(Stdio::piped()).start();
+    // Nothing changes any more that it could find it out by writing.
+    drop(reader);
+    let run = watch.finish();
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""));
 }

@@ -15,6 +15,7 @@ fn every_command_prints_json_that_can_be_read() {
         format!("job get {id}"),
         format!("job tasks {id}"),
         format!("job wait {id}"),
+        format!("job watch {id}"),
         "gc --dry-run".into(),
         "stats".into(),
         "check".into(),
@@ -102,6 +103,31 @@ fn a_terminal_shows_how_far_a_restore_is() {
     assert_eq!(code, 0, "{shown}");
     assert!(shown.contains("/400 segments") && shown.contains("ETA") && shown.contains("/s"), "{shown:?}");
     assert!(shown.contains("restored 400 segments"), "{shown:?}");
+}
+
+#[test]
+fn what_others_wrote_cannot_steer_the_terminal() {
+    const REASON: &str = "\u{1b}]0;title\u{7}\u{9b}2J\r\nno \u{202e}error";
+    const SHOWN: &str = r"\u{1b}]0;title\u{7}\u{9b}2J\r\nno \u{202e}error";
+    let stage = Stage::large();
+    stage.interrupted();
+    let id = stage.job()["id"].as_str().unwrap().to_owned();
+    let on = |line: String| stage.command(&format!("{line} --catalog restored"));
+    on(format!("job cancel {id}")).args(["--reason", REASON]).run().exits(0);
+    for (line, code) in [("get", 0), ("tasks", 0), ("wait", 7), ("watch", 7)] {
+        let (ended, shown) = on_a_terminal(on(format!("job {line} {id}")).env("NO_COLOR", "1"));
+        assert_eq!(ended, code, "{line}");
+        let steering = |character: char| character.is_control() && !"\r\n".contains(character);
+        assert!(!shown.contains(steering) && !shown.contains('\u{202e}'), "{line}: {shown:?}");
+        // A column that is too narrow breaks it.
+        assert!(
+            shown.replace(char::is_whitespace, "").contains(&SHOWN.replace(' ', "")),
+            "{line}: {shown:?}"
+        );
+    }
+    let json = on(format!("job get {id} -o json")).run().exits(0);
+    assert!(!json.stdout.contains(['\u{9b}', '\u{202e}']), "{json:?}");
+    assert_eq!(json.json()["reason"], REASON);
 }
 
 #[test]

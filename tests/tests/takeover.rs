@@ -6,7 +6,7 @@ use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 
-use copyseg_tests::{Command, Running, Stage};
+use copyseg_tests::{Command, Running, Stage, Watch};
 use rstest::rstest;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -172,6 +172,41 @@ fn a_wait_ends_when_the_leader_has_completed_the_job() {
 }
 
 #[test]
+fn a_watch_beside_the_leader_sees_the_job_grow_and_ends_with_it() {
+    let cluster = Cluster::new(Stage::large());
+    let leader = cluster.leader();
+    let id = cluster.job()["id"].as_str().unwrap().to_owned();
+    // It stands still, so that it cannot end before it is watched.
+    leader.signal(Signal::STOP);
+    let watched = cluster.command(&format!("job watch {id} -o json"));
+    let mut watch = Watch::start(&cluster.stage, watched);
+    let copied = |line: &Value| line["progress"]["segments"]["completed"].as_u64().unwrap();
+    assert!(copied(&watch.until(|_| true)) < 400, "it is under way");
+    leader.signal(Signal::CONT);
+    leader.finish().exits(0);
+    watch.until(|line| line["state"] == "completed");
+    let lines = watch.lines();
+    assert!(lines.windows(2).all(|pair| copied(&pair[0]) <= copied(&pair[1])), "{lines:?}");
+    assert_eq!(copied(lines.last().unwrap()), 400);
+    watch.run.finish().exits(0);
+}
+
+#[test]
+fn a_watch_says_when_the_leader_has_died_and_goes_on_with_the_next() {
+    let cluster = Cluster::new(Stage::large());
+    let leader = cluster.leader();
+    let mut watch = Watch::start(&cluster.stage, cluster.command("job watch -o jsonl"));
+    watch.until(|line| line["waiting"].is_null());
+    assert!(leader.kill(), "it was killed on its way");
+    watch.until(|line| line["waiting"].as_str().is_some_and(|why| why.contains("no process works on it")));
+    cluster.command("restore snapshot restored").run().exits(0);
+    let last = watch.until(|line| line["state"] == "completed");
+    assert_eq!(last["waiting"], Value::Null);
+    watch.run.signal(Signal::TERM);
+    watch.run.finish().exits(143);
+}
+
+#[test]
 fn what_only_a_writer_can_do_is_refused_naming_the_leader() {
     let cluster = Cluster::new(Stage::large());
     let leader = cluster.leader();
@@ -205,7 +240,17 @@ fn a_job_is_cancelled_where_no_leader_lives() {
 #[test]
 fn a_store_that_is_not_there_is_not_created_by_an_operator() {
     let cluster = Cluster::new(Stage::small());
-    for line in ["job list", "job get 1", "job cancel 1", "job rm 1", "job wait 1", "stats", "gc", "check"] {
+    for line in [
+        "job list",
+        "job get 1",
+        "job cancel 1",
+        "job rm 1",
+        "job wait 1",
+        "job watch",
+        "stats",
+        "gc",
+        "check",
+    ] {
         let refused = cluster.command(line).args(["-o", "json"]).run().exits(3).error();
         assert!(
             refused["message"].as_str().unwrap().contains("there is no store at etcd://"),

@@ -34,6 +34,9 @@ Examples:
       export COPYSEG_CATALOG=etcd://host:2379,host2:2379/restores
       copyseg restore s3://backup/nightly s3://data/collection-7 --standby
 
+  Follow every job from a third one:
+      copyseg job watch
+
 Environment:
   COPYSEG_CATALOG  the catalog, where --catalog is not given
   COPYSEG_LOG      what to log to stderr, such as `info` or `copyseg_restore=debug`
@@ -152,6 +155,16 @@ pub(crate) enum Job {
         /// Only tasks in this state; may be given several times or as a list.
         #[arg(long, value_name = "STATE", value_delimiter = ',')]
         state: Vec<TaskState>,
+    },
+    /// Show how a job, or every job, is, and then each change: one line, or one JSON object on a line.
+    ///
+    /// With a job it ends as that one does: exit code 0 if it completed, 7 if it failed or was cancelled. Otherwise it
+    /// begins with the jobs that have not ended, and goes on until it is stopped. On etcd it reads along; a local
+    /// catalog is looked at each second while no other process holds it.
+    Watch {
+        /// The job; every job if none is given.
+        #[arg(allow_negative_numbers = true)]
+        id: Option<JobId>,
     },
     /// Wait until a job has ended: exit code 0 if it completed, 7 if it failed or was cancelled.
     Wait {

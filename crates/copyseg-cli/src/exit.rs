@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use copyseg::{Error, ErrorKind, JobState};
 use serde::Serialize;
 
-use crate::output::Format;
+use crate::output::{Format, printable};
 use crate::signals::Stop;
 
 /// How the process ends, as a number a script can act on. Part of the command's interface.
@@ -262,18 +262,6 @@ impl fmt::Display for Failure {
             Self::Output(_) => f.write_str("the result could not be written"),
         }
     }
-}
-
-/// The text with control characters escaped: the name of a file must not steer the terminal of who reads about it.
-fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character.is_control() {
-            true => printable.extend(character.escape_default()),
-            false => printable.push(character),
-        }
-    }
-    printable
 }
 
 #[derive(Serialize)]

@@ -5,9 +5,10 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use comfy_table::{Cell, Color, ContentArrangement, Row, Table, presets};
+use comfy_table::{Color, ColumnConstraint, ContentArrangement, Row, Table, Width, presets};
 use copyseg::{JobState, TaskState, Timestamp};
 use indicatif::{BinaryBytes, MultiProgress};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -51,27 +52,38 @@ impl Output {
     ///
     /// # Errors
     /// The error of stdout, but not that its reader went away: then nobody wants the rest.
-    pub(crate) fn one<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> io::Result<()> {
-        print(match self.format {
+    pub(crate) fn one<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> Text) -> io::Result<()> {
+        print(&match self.format {
             Format::Table => text(value),
-            Format::Json => serde_json::to_string_pretty(value)?,
-            Format::Jsonl => serde_json::to_string(value)?,
+            Format::Json => Text::json(serde_json::to_string_pretty(value)?),
+            Format::Jsonl => Text::json(serde_json::to_string(value)?),
         })
     }
 
-    /// Prints text that is the same in every format.
+    /// Prints one of many results as it comes: for people what `text` makes, for programs one JSON object on a line.
     ///
     /// # Errors
     /// As [`one`](Self::one).
-    pub(crate) fn raw(self, text: String) -> io::Result<()> {
-        print(text)
+    pub(crate) fn next<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> Text) -> io::Result<()> {
+        print(&match self.format {
+            Format::Table => text(value),
+            Format::Json | Format::Jsonl => Text::json(serde_json::to_string(value)?),
+        })
+    }
+
+    /// Prints JSON that is the same in every format.
+    ///
+    /// # Errors
+    /// As [`one`](Self::one).
+    pub(crate) fn json(self, json: String) -> io::Result<()> {
+        print(&Text::json(json))
     }
 
     /// Tells people something beside the result, on stderr; programs read the result.
     pub(crate) fn note(self, text: &str) {
         if self.format == Format::Table {
             // A failure to write to stderr has nowhere left to be told.
-            let _ = writeln!(io::stderr().lock(), "{text}");
+            let _ = writeln!(io::stderr().lock(), "{}", printable(text));
         }
     }
 
@@ -85,35 +97,130 @@ impl Output {
         header: &[&str],
         row: impl Fn(&T) -> Vec<Cell>,
     ) -> io::Result<()> {
-        print(match self.format {
+        print(&match self.format {
             Format::Table => columns(header, page.items.iter().map(row)),
-            Format::Json => serde_json::to_string_pretty(page)?,
+            Format::Json => Text::json(serde_json::to_string_pretty(page)?),
             Format::Jsonl => {
                 let lines: Vec<_> = page.items.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
-                lines.join("\n")
+                Text::json(lines.join("\n"))
             }
         })
     }
 }
 
+/// What is printed. Nothing in it that came from elsewhere can steer the terminal: see [`printable`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Text(String);
+
+impl Text {
+    /// One line.
+    pub(crate) fn line(text: impl AsRef<str>) -> Self {
+        Self(printable(text.as_ref()))
+    }
+
+    /// JSON, in which a character of a text may be written as its number too.
+    fn json(json: String) -> Self {
+        let steers = |character| steers(character) && character != '\n';
+        if !json.contains(steers) {
+            return Self(json);
+        }
+        let mut text = String::with_capacity(json.len());
+        for character in json.chars() {
+            match steers(character) {
+                true => text += &format!("\\u{:04x}", u32::from(character)),
+                false => text.push(character),
+            }
+        }
+        Self(text)
+    }
+}
+
+/// One below the other.
+impl FromIterator<Text> for Text {
+    fn from_iter<I: IntoIterator<Item = Text>>(texts: I) -> Self {
+        let texts: Vec<_> = texts.into_iter().map(|text| text.0).collect();
+        Self(texts.join("\n"))
+    }
+}
+
+/// A cell of a table: one line, in which nothing can steer the terminal.
+#[derive(Debug)]
+pub(crate) struct Cell(comfy_table::Cell);
+
+impl Cell {
+    /// A cell that shows this.
+    pub(crate) fn new(content: impl ToString) -> Self {
+        Self(comfy_table::Cell::new(printable(&content.to_string())))
+    }
+
+    fn coloured(self, color: Color) -> Self {
+        Self(self.0.fg(color))
+    }
+}
+
+/// The text with every character escaped that could steer the terminal of who reads it: names, reasons and paths come
+/// from elsewhere.
+pub(crate) fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        match steers(character) {
+            true => printable.extend(character.escape_default()),
+            false => printable.push(character),
+        }
+    }
+    printable
+}
+
+/// Whether a terminal does something at this character but show it: control characters, ends of lines, and what turns
+/// the direction of reading (Boucher and Anderson, "Trojan Source", USENIX Security 2023).
+fn steers(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// A block of `name  value` lines, without those that have no value.
-pub(crate) fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, Cell)>) -> String {
+pub(crate) fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, Cell)>) -> Text {
     let mut table = table();
     table.add_rows(
         pairs
             .into_iter()
-            .filter(|(_, value)| !value.content().is_empty())
-            .map(|(name, value)| [Cell::new(name), value]),
+            .filter(|(_, value)| !value.0.content().is_empty())
+            .map(|(name, value)| [comfy_table::Cell::new(name), value.0]),
     );
     lines(table)
 }
 
 /// A table of rows under a header.
-pub(crate) fn columns(header: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>) -> String {
+pub(crate) fn columns(header: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>) -> Text {
     let mut table = table();
     table.set_header(header.iter().copied());
-    table.add_rows(rows.into_iter().map(Row::from));
+    table.add_rows(rows.into_iter().map(row));
     lines(table)
+}
+
+/// One row of a table that is printed row by row: each column is at least so wide as these say, which leave out the
+/// last.
+pub(crate) fn columns_of(widths: &[u16], cells: Vec<Cell>) -> Text {
+    let mut table = table();
+    table.add_row(row(cells));
+    for (column, width) in table.column_iter_mut().zip(widths) {
+        // Two of them are the space before and after.
+        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width + 2)));
+    }
+    lines(table)
+}
+
+fn row(cells: Vec<Cell>) -> Row {
+    Row::from(cells.into_iter().map(|cell| cell.0).collect::<Vec<_>>())
+}
+
+/// Whether nobody reads stdout any more: the other end of a pipe is closed.
+pub(crate) fn is_unread() -> bool {
+    let stdout = io::stdout();
+    // Errors are told without being asked for.
+    let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut asked, Some(&now)).is_ok() && asked[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 /// Sends the log to stderr; COPYSEG_LOG says what is logged, by default warnings.
@@ -146,9 +253,9 @@ impl Write for AroundBars {
 pub(crate) fn job_state(state: JobState) -> Cell {
     let cell = Cell::new(state);
     match state {
-        JobState::Completed => cell.fg(Color::Green),
-        JobState::Failed => cell.fg(Color::Red),
-        JobState::Cancelled => cell.fg(Color::Yellow),
+        JobState::Completed => cell.coloured(Color::Green),
+        JobState::Failed => cell.coloured(Color::Red),
+        JobState::Cancelled => cell.coloured(Color::Yellow),
         _ => cell,
     }
 }
@@ -157,9 +264,9 @@ pub(crate) fn job_state(state: JobState) -> Cell {
 pub(crate) fn task_state(state: TaskState) -> Cell {
     let cell = Cell::new(state);
     match state {
-        TaskState::Completed => cell.fg(Color::Green),
-        TaskState::Failed => cell.fg(Color::Red),
-        TaskState::Cancelled => cell.fg(Color::Yellow),
+        TaskState::Completed => cell.coloured(Color::Green),
+        TaskState::Failed => cell.coloured(Color::Red),
+        TaskState::Cancelled => cell.coloured(Color::Yellow),
         _ => cell,
     }
 }
@@ -206,16 +313,16 @@ fn no_color() -> bool {
 }
 
 /// The lines of a table, flush left, without the blanks that pad the last column.
-fn lines(mut table: Table) -> String {
+fn lines(mut table: Table) -> Text {
     if let Some(first) = table.column_mut(0) {
         first.set_padding((0, 1));
     }
-    table.trim_fmt()
+    Text(table.trim_fmt())
 }
 
-fn print(text: String) -> io::Result<()> {
+fn print(text: &Text) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    let written = match text.as_str() {
+    let written = match text.0.as_str() {
         "" => Ok(()),
         text => writeln!(stdout, "{text}").and_then(|()| stdout.flush()),
     };
@@ -238,13 +345,45 @@ mod tests {
                 vec![Cell::new(12), Cell::new(JobState::Completed)],
             ],
         );
-        assert_eq!(text, "ID  STATE\n7   failed\n12  completed");
+        assert_eq!(text.0, "ID  STATE\n7   failed\n12  completed");
     }
 
     #[test]
     fn pairs_leave_out_what_is_empty() {
         let text = pairs([("Job", Cell::new(1)), ("Reason", Cell::new("")), ("Target", Cell::new("/t"))]);
-        assert_eq!(text, "Job     1\nTarget  /t");
+        assert_eq!(text.0, "Job     1\nTarget  /t");
+    }
+
+    #[test]
+    fn rows_printed_one_by_one_stand_below_each_other() {
+        let row = |id: i64, state: JobState| {
+            columns_of(&[4, 9], vec![Cell::new(id), Cell::new(state), Cell::new("/t")]).0
+        };
+        assert_eq!(row(7, JobState::Failed), "7     failed     /t");
+        assert_eq!(row(12, JobState::Completed), "12    completed  /t");
+    }
+
+    /// A colour, a title, a cleared screen by a single character, a line end, and a text turned round.
+    const STEERING: &str = "a\u{1b}[31mb\u{1b}]0;t\u{7}c\u{9b}2Jd\r\ne\u{202e}f\u{2028}";
+    const SHOWN: &str = "a\\u{1b}[31mb\\u{1b}]0;t\\u{7}c\\u{9b}2Jd\\r\\ne\\u{202e}f\\u{2028}";
+
+    #[test]
+    fn no_text_steers_the_terminal() {
+        assert_eq!(Text::line(STEERING).0, SHOWN);
+        assert_eq!(pairs([("Reason", Cell::new(STEERING))]).0, format!("Reason  {SHOWN}"));
+        assert_eq!(columns(&["A"], [vec![Cell::new(STEERING)]]).0, format!("A\n{SHOWN}"));
+        assert_eq!(columns_of(&[], vec![Cell::new(STEERING)]).0, SHOWN);
+        assert_eq!(Text::line("füße 数据 🙂").0, "füße 数据 🙂");
+    }
+
+    #[test]
+    fn no_json_steers_the_terminal_and_it_means_the_same() {
+        let json = Text::json(serde_json::to_string_pretty(&[STEERING, "füße 数据 🙂"]).unwrap()).0;
+        assert!(!json.contains(|character| steers(character) && character != '\n'), "{json:?}");
+        assert_eq!(
+            serde_json::from_str::<Vec<String>>(&json).unwrap(),
+            [STEERING.to_owned(), "füße 数据 🙂".into()]
+        );
     }
 
     #[test]

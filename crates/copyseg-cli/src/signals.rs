@@ -1,10 +1,18 @@
 //! SIGINT and SIGTERM: the first asks to stop, the second ends the process at once.
 
+use std::pin::pin;
 use std::process;
+use std::time::Duration;
 
+use copyseg_restore::CancellationToken;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
 
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
+
+/// How long a command may take to stop after a signal. What a restore has not released by then, the next run takes
+/// back.
+pub(crate) const STOP_TIME: Duration = Duration::from_secs(5);
 
 /// A request to stop that came from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,5 +66,28 @@ impl Signals {
     /// From now on, the next one ends the process at once.
     pub(crate) fn end_process_at_next(mut self) {
         tokio::spawn(async move { process::exit(self.next().await.exit() as i32) });
+    }
+}
+
+/// Runs `work`, which changes nothing, to its end. A signal asks it to stop, by the token, when it has put away what it
+/// has in hand.
+pub(crate) async fn until_stopped(
+    work: impl AsyncFnOnce(CancellationToken) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let stop = CancellationToken::new();
+    let mut work = pin!(work(stop.clone()));
+    let signal = tokio::select! {
+        ended = &mut work => return ended,
+        signal = signals.next() => signal,
+    };
+    signals.end_process_at_next();
+    stop.cancel();
+    match timeout(STOP_TIME, work).await {
+        Ok(Ok(())) => Ok(()),
+        _ => {
+            let message = format!("stopped by {}; no job is affected", signal.name());
+            Err(Failure::Stopped(Some(signal), message))
+        }
     }
 }

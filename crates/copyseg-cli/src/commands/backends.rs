@@ -1,10 +1,9 @@
 //! `copyseg backends`: the kinds of catalogs that this build opens.
 
-use comfy_table::Cell;
 use serde::Serialize;
 
 use crate::exit::Failure;
-use crate::output::{Output, Page};
+use crate::output::{Cell, Output, Page};
 
 /// A kind of catalog.
 #[derive(Debug, PartialEq, Eq, Serialize)]

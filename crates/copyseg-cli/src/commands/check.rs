@@ -3,14 +3,13 @@
 mod findings;
 mod set_aside;
 
-use comfy_table::Cell;
 use copyseg::{Catalog, ErrorKind, Result};
 
 use self::findings::Findings;
 use crate::args::Check;
 use crate::catalog;
 use crate::exit::Failure;
-use crate::output::{self, Output};
+use crate::output::{self, Cell, Output, Text};
 
 /// Checks the catalog, or deals with what was set aside.
 pub(crate) async fn run(url: &str, output: Output, check: Check) -> Result<(), Failure> {
@@ -35,26 +34,29 @@ async fn inspect(url: &str, output: Output) -> Result<(), Failure> {
     }
 }
 
-fn text(findings: &Findings) -> String {
-    let rows = findings
-        .problems
-        .iter()
-        .map(|it| vec![Cell::new(it.problem), Cell::new(&it.record), Cell::new(&it.detail)]);
-    let mut text = format!("checked {} records at revision {}", findings.records, findings.revision);
+fn text(findings: &Findings) -> Text {
+    let mut text =
+        vec![Text::line(format!("checked {} records at revision {}", findings.records, findings.revision))];
     if let Some(reason) = &findings.storage_unverified {
-        text += &format!("\nthe storage below the records was not verified: {reason}");
+        text.push(Text::line(format!("the storage below the records was not verified: {reason}")));
     }
     if findings.orphans > 0 {
-        text += &format!(
-            "\n{} tasks belong to no job, left over from an addition or removal that was cut short; the next restore \
+        text.push(Text::line(format!(
+            "{} tasks belong to no job, left over from an addition or removal that was cut short; the next restore \
              removes them",
             findings.orphans
-        );
+        )));
     }
-    match findings.problems.len() {
-        0 => text + "\nno problems",
-        _ => text + "\n\n" + &output::columns(&["PROBLEM", "RECORD", "DETAIL"], rows),
+    if findings.problems.is_empty() {
+        text.push(Text::line("no problems"));
+    } else {
+        let rows = findings
+            .problems
+            .iter()
+            .map(|it| vec![Cell::new(it.problem), Cell::new(&it.record), Cell::new(&it.detail)]);
+        text.extend([Text::line(""), output::columns(&["PROBLEM", "RECORD", "DETAIL"], rows)]);
     }
+    text.into_iter().collect()
 }
 
 /// Opens a catalog for reading, does `work` and lets go of it.

@@ -1,6 +1,5 @@
 //! `copyseg gc`: removes the records of jobs that ended long ago.
 
-use comfy_table::Cell;
 use copyseg::{Clock, Job, JobId, JobState, SystemClock, Timestamp};
 use copyseg_restore::{collect_garbage, expired};
 use serde::Serialize;
@@ -8,7 +7,7 @@ use serde::Serialize;
 use crate::args::Gc;
 use crate::catalog;
 use crate::exit::Failure;
-use crate::output::{self, Output, Page};
+use crate::output::{self, Cell, Output, Page};
 
 /// A job whose record is removed.
 #[derive(Debug, Serialize)]

@@ -1,8 +1,9 @@
-//! `copyseg job`: list, show, wait for, cancel and remove jobs.
+//! `copyseg job`: list, show, watch, wait for, cancel and remove jobs.
 
+mod observer;
+mod watch;
 mod wait;
 
-use comfy_table::Cell;
 use copyseg::{
     Error, ErrorKind, Job, JobFilter, JobId, JobState, MetaManager, Progress, Snapshot, Task, TaskFilter,
     TaskState,
@@ -12,7 +13,7 @@ use serde::Serialize;
 use crate::args::{self, JobList};
 use crate::catalog;
 use crate::exit::Failure;
-use crate::output::{self, Output, Page};
+use crate::output::{self, Cell, Output, Page, Text};
 
 /// A job as it is shown: its record, and what is known beside it.
 #[derive(Debug, Serialize)]
@@ -65,6 +66,7 @@ pub(crate) async fn run(url: &str, output: Output, command: args::Job) -> Result
         args::Job::List(request) => list(url, output, request).await,
         args::Job::Get { id } => get(url, output, id).await,
         args::Job::Tasks { id, state } => tasks(url, output, id, state).await,
+        args::Job::Watch { id } => watch::run(url, output, id).await,
         args::Job::Wait { id, timeout } => wait::run(url, output, id, timeout).await,
         args::Job::Cancel { id, reason } => cancel(url, output, id, &reason).await,
         args::Job::Rm { id } => remove(url, output, id).await,
@@ -126,7 +128,7 @@ async fn get(url: &str, output: Output, id: JobId) -> Result<(), Failure> {
     Ok(output.one(&JobView::new(&snapshot, job, is_held), job_text)?)
 }
 
-fn job_text(view: &JobView<'_>) -> String {
+fn job_text(view: &JobView<'_>) -> Text {
     let (job, progress) = (view.job, &view.progress);
     let optional = |value: i64, name: &str| match (value, name) {
         (0, "") => String::new(),
@@ -193,13 +195,13 @@ fn task_row(task: &Task) -> Vec<Cell> {
 async fn cancel(url: &str, output: Output, id: JobId, reason: &str) -> Result<(), Failure> {
     catalog::cancel(url, id, reason).await?;
     let cancelled = Cancelled { cancelled: id, state: JobState::Cancelled };
-    Ok(output.one(&cancelled, |it| format!("job {} is {}", it.cancelled, it.state))?)
+    Ok(output.one(&cancelled, |it| Text::line(format!("job {} is {}", it.cancelled, it.state)))?)
 }
 
 async fn remove(url: &str, output: Output, id: JobId) -> Result<(), Failure> {
     let removed = catalog::write(url, async |manager| remove_ended(manager, id).await).await?;
     Ok(output.one(&removed, |it| {
-        format!("removed the record of job {}; {} was not touched", it.removed, it.target)
+        Text::line(format!("removed the record of job {}; {} was not touched", it.removed, it.target))
     })?)
 }
 
@@ -226,6 +228,14 @@ async fn remove_ended(manager: &MetaManager, id: JobId) -> Result<Removed, Failu
     }
     manager.remove_job(id).await?;
     Ok(Removed { removed: id, target: job.target.clone() })
+}
+
+/// How a job that has ended lets the command end that waited for it.
+fn ended(job: &Job) -> Result<(), Failure> {
+    match job.state {
+        JobState::Completed => Ok(()),
+        state => Err(Failure::JobEnded(state, format!("job {} was {state}: {}", job.id, job.reason))),
+    }
 }
 
 fn find(snapshot: &Snapshot, id: JobId) -> copyseg::Result<&Job> {

@@ -15,11 +15,8 @@ use self::progress::Bar;
 use crate::args::Restore;
 use crate::catalog;
 use crate::exit::Failure;
-use crate::output::{self, Output};
-use crate::signals::{Signals, Stop};
-
-/// How long a restore may take to stop after a signal. What it has not released by then, the next run takes back.
-const STOP_TIME: Duration = Duration::from_secs(5);
+use crate::output::{self, Output, Text};
+use crate::signals::{STOP_TIME, Signals, Stop};
 
 /// A restore that is complete.
 #[derive(Debug, Serialize)]
@@ -154,11 +151,13 @@ fn stopped(signal: Stop, progress: &RestoreProgress) -> Failure {
     Failure::Stopped(Some(signal), message)
 }
 
-fn summary(restored: &Restored) -> String {
+fn summary(restored: &Restored) -> Text {
     let Restored { job, segments, target, .. } = restored;
     let size = output::bytes(restored.bytes);
     if restored.already {
-        return format!("already restored: {segments} segments ({size}) are in {target} (job {job})");
+        return Text::line(format!(
+            "already restored: {segments} segments ({size}) are in {target} (job {job})"
+        ));
     }
     let elapsed =
         output::length(Duration::from_millis(u64::try_from(restored.elapsed_ms).unwrap_or(u64::MAX)));
@@ -167,5 +166,5 @@ fn summary(restored: &Restored) -> String {
     } else {
         ""
     };
-    format!("restored {segments} segments ({size}) into {target} in {elapsed} (job {job}){note}")
+    Text::line(format!("restored {segments} segments ({size}) into {target} in {elapsed} (job {job}){note}"))
 }

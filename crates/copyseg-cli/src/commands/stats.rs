@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::Cell;
 use copyseg::{JobFilter, JobState, Revision, Snapshot, TaskFilter, TaskState, Timestamp};
 use serde::Serialize;
 
 use crate::catalog;
 use crate::exit::Failure;
-use crate::output::{self, Output};
+use crate::output::{self, Cell, Output, Text};
 
 /// What the catalog holds.
 #[derive(Debug, Serialize)]
@@ -56,7 +55,7 @@ fn count(snapshot: &Snapshot) -> Stats {
     }
 }
 
-fn text(stats: &Stats) -> String {
+fn text(stats: &Stats) -> Text {
     let jobs = output::columns(
         &["JOBS", ""],
         stats.jobs.iter().map(|(state, count)| vec![output::job_state(*state), Cell::new(count)]),
@@ -77,5 +76,5 @@ fn text(stats: &Stats) -> String {
         ("Set aside", Cell::new(stats.set_aside)),
         ("Oldest open job", Cell::new(output::time(stats.oldest_open))),
     ]);
-    [jobs, tasks, rest].join("\n\n")
+    [jobs, Text::line(""), tasks, Text::line(""), rest].into_iter().collect()
 }

@@ -4,7 +4,6 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 
-use comfy_table::Cell;
 use copyseg::{Catalog, Error, ErrorKind, RecordKey, Result, decode_record};
 use futures::TryStreamExt;
 use serde::Serialize;
@@ -12,7 +11,7 @@ use serde::Serialize;
 use super::reading;
 use crate::catalog;
 use crate::exit::Failure;
-use crate::output::{Output, Page};
+use crate::output::{Cell, Output, Page, Text};
 
 /// A record that cannot be decoded.
 #[derive(Debug, Serialize)]
@@ -38,7 +37,7 @@ pub(super) async fn export(url: &str, output: Output, file: &Path) -> Result<(),
         records.iter().map(serde_json::to_string).collect::<Result<_, _>>().map_err(io::Error::from)?;
     let text = lines.join("\n");
     if file == Path::new("-") {
-        return Ok(output.raw(text)?);
+        return Ok(output.json(text)?);
     }
     write_new(file, &text)?;
     output.note(&format!("wrote {} records to {}", records.len(), file.display()));
@@ -56,7 +55,8 @@ pub(super) async fn drop_record(url: &str, output: Output, key: RecordKey) -> Re
     struct Dropped {
         dropped: String,
     }
-    Ok(output.one(&Dropped { dropped: key.to_string() }, |it| format!("dropped {}", it.dropped))?)
+    Ok(output
+        .one(&Dropped { dropped: key.to_string() }, |it| Text::line(format!("dropped {}", it.dropped)))?)
 }
 
 async fn undecodable(catalog: &dyn Catalog) -> Result<Vec<Undecodable>> {

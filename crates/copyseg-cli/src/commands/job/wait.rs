@@ -1,17 +1,15 @@
-//! `copyseg job wait`: follows the catalog where it can be read beside its holder, and looks again and again elsewhere.
+//! `copyseg job wait`: ends when a job does.
 
 use std::time::Duration;
 
-use copyseg::{ErrorKind, Follower, JobId, JobState, Snapshot};
-use tokio::time::{Instant, sleep, timeout_at};
+use copyseg::{JobId, Snapshot};
+use tokio::time::{Instant, timeout_at};
 
-use super::{JobView, find, job_text};
-use crate::catalog;
+use super::observer::{Look, Observer};
+use super::{JobView, ended, find, job_text};
 use crate::exit::Failure;
 use crate::output::Output;
-
-/// How often to look. Each look holds the catalog for a moment, in which a restore cannot start.
-const INTERVAL: Duration = Duration::from_secs(1);
+use crate::signals;
 
 /// Waits until a job has ended, and ends as it did.
 pub(super) async fn run(
@@ -22,11 +20,7 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let wait = Wait { output, id, deadline, told: String::new() };
-    match copyseg::open_follower(url).await {
-        Ok(follower) => wait.follow(follower).await,
-        Err(error) if error.kind() == ErrorKind::Unsupported => wait.poll(url).await,
-        Err(error) => Err(error.into()),
-    }
+    signals::until_stopped(async |stop| wait.run(Observer::open(url, stop).await?).await).await
 }
 
 struct Wait {
@@ -38,23 +32,14 @@ struct Wait {
 }
 
 impl Wait {
-    async fn follow(mut self, mut follower: Follower) -> Result<(), Failure> {
-        let mut snapshot = follower.snapshot();
-        while !self.has_completed(&snapshot, true)? {
-            snapshot = self.in_time(follower.changed()).await??;
-        }
-        Ok(())
-    }
-
-    async fn poll(mut self, url: &str) -> Result<(), Failure> {
+    async fn run(mut self, mut observer: Observer<'_>) -> Result<(), Failure> {
         loop {
-            match catalog::read(url).await {
-                Ok(snapshot) if self.has_completed(&snapshot, false)? => return Ok(()),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::Held => self.tell(error.to_string()),
-                Err(error) => return Err(error.into()),
+            match observer.look().await? {
+                Look::Snapshot(snapshot, is_held) if self.has_completed(&snapshot, is_held)? => return Ok(()),
+                Look::Snapshot(..) => {}
+                Look::Held(error) => self.tell(error.to_string()),
             }
-            self.in_time(sleep(INTERVAL)).await?;
+            self.in_time(observer.pause()).await??;
         }
     }
 
@@ -69,10 +54,7 @@ impl Wait {
             return Ok(false);
         }
         self.output.one(&view, job_text)?;
-        match state {
-            JobState::Completed => Ok(true),
-            _ => Err(Failure::JobEnded(state, format!("job {id} was {state}: {}", view.job.reason))),
-        }
+        ended(view.job).map(|()| true)
     }
 
     fn tell(&mut self, reason: String) {

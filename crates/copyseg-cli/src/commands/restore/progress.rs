@@ -66,7 +66,9 @@ fn message(progress: &RestoreProgress) -> String {
     match progress.phase {
         Phase::Planning => "reading the snapshot".into(),
         Phase::Copying if waiting.is_empty() => format!("{segments_copied}/{segments} segments"),
-        Phase::Copying => format!("{segments_copied}/{segments} segments (retrying: {waiting})"),
+        Phase::Copying => {
+            format!("{segments_copied}/{segments} segments (retrying: {})", output::printable(waiting))
+        }
         Phase::Publishing => "making the segments visible".into(),
         _ => "closing the catalog".into(),
     }
