@@ -204,8 +204,9 @@ pub(crate) fn columns_of(widths: &[u16], cells: Vec<Cell>) -> Text {
     let mut table = table();
     table.add_row(row(cells));
     for (column, width) in table.column_iter_mut().zip(widths) {
-        // Two of them are the space before and after.
-        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width + 2)));
+        // The space before and after; before the first one there is none.
+        let space = if column.index == 0 { 1 } else { 2 };
+        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width + space)));
     }
     lines(table)
 }
