@@ -4,5 +4,15 @@
 //! gives each an equal share of an hour.
 
 mod trial;
+mod storage;
+#[cfg(feature = "etcd-tests")]
+mod etcd_member;
+mod visible;
+mod instance;
 
+#[cfg(feature = "etcd-tests")]
+pub use etcd_member::EtcdMember;
+pub use instance::{Instance, run};
+pub use storage::{Backend, Storage, TINY};
 pub use trial::{Round, Trial};
+pub use visible::{Visible, records, tamper};

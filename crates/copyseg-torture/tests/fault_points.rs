@@ -1,0 +1,134 @@
+//! Every point at which storage can fail an operation of the meta manager, one after the other: memory equals storage,
+//! all or nothing, and calling again does what is documented.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
+
+#[path = "fault_points/operations.rs"]
+mod operations;
+#[path = "fault_points/point.rs"]
+mod point;
+#[path = "fault_points/seed.rs"]
+mod seed;
+#[path = "fault_points/opening.rs"]
+mod opening;
+
+use copyseg_conformance::Fault;
+use copyseg_torture::{Backend, Trial, run};
+
+use operations::{Operation, operations, operations_in_parts};
+use point::{Failure, Plan, Reference};
+
+/// Fails the first call of every operation, then the second, and so on, until it makes no further one; in every way.
+/// Returns how many points there were.
+async fn every_point(backend: &Backend, operation: &Operation, whole: bool, failures: &[Failure]) -> u64 {
+    let reference = Reference::take(backend, operation).await;
+    let mut points = 0;
+    for &failure in failures {
+        for call in 0.. {
+            assert!(call < 200, "{}: it never runs out of calls", operation.name);
+            if reference.try_point(backend, operation, whole, &[Plan { call, failure }]).await == 0 {
+                break;
+            }
+            points += 1;
+        }
+    }
+    points
+}
+
+#[test]
+fn every_fault_point_of_every_operation() {
+    let mut trial = Trial::new("every_fault_point_of_every_operation", 1);
+    while let Some(mut round) = trial.round() {
+        for (operation, whole) in all() {
+            let points = run(true, every_point(&Backend::Memory, &operation, whole, &Failure::ALL));
+            round.count("operations", 1);
+            round.count("fault points", points);
+        }
+    }
+    assert!(trial.counted("fault points") >= 300);
+}
+
+/// Each round tries an operation with two kinds of failure, at every pair of its calls.
+#[test]
+fn every_pair_of_fault_points() {
+    let mut trial = Trial::new("every_pair_of_fault_points", 12);
+    let all = all();
+    while let Some(mut round) = trial.round() {
+        let mut draw = Draw(round.seed());
+        let (operation, whole) = &all[draw.below(all.len())];
+        let first = Failure::Fault(Fault::ALL[draw.below(Fault::ALL.len())]);
+        // All but the last, which are two failures by themselves.
+        let second = Failure::ALL[draw.below(Failure::ALL.len() - 1)];
+        round.count("pairs of fault points", run(true, every_pair(operation, *whole, [first, second])));
+    }
+}
+
+async fn every_pair(operation: &Operation, whole: bool, [first, second]: [Failure; 2]) -> u64 {
+    let reference = Reference::take(&Backend::Memory, operation).await;
+    let mut pairs = 0;
+    for call in 0.. {
+        let mut failures = 0;
+        for later in call + 1.. {
+            assert!(later < 200, "{}: it never runs out of calls", operation.name);
+            let plan = [Plan { call, failure: first }, Plan { call: later, failure: second }];
+            failures = reference.try_point(&Backend::Memory, operation, whole, &plan).await;
+            if failures < 2 {
+                break;
+            }
+            pairs += 1;
+        }
+        if failures == 0 {
+            break;
+        }
+    }
+    pairs
+}
+
+/// On storage that takes its time, each round tries one kind of failure for each operation.
+fn some_fault_points(name: &'static str, backend: &Backend, operations_at_once: usize) {
+    let mut trial = Trial::new(name, 1);
+    let all = all();
+    while let Some(mut round) = trial.round() {
+        let mut draw = Draw(round.seed());
+        for _ in 0..operations_at_once {
+            let (operation, whole) = &all[draw.below(all.len())];
+            let failure = Failure::ALL[draw.below(Failure::ALL.len())];
+            let points = run(false, every_point(backend, operation, *whole, &[failure]));
+            round.count("operations", 1);
+            round.count("fault points", points);
+        }
+    }
+    assert!(trial.counted("operations") > 0);
+}
+
+#[test]
+fn fault_points_on_redb() {
+    some_fault_points("fault_points_on_redb", &Backend::Redb, 4);
+}
+
+#[test]
+fn fault_points_on_sled() {
+    some_fault_points("fault_points_on_sled", &Backend::Sled, 4);
+}
+
+#[test]
+#[cfg(feature = "etcd-tests")]
+fn fault_points_on_etcd() {
+    let member = run(false, copyseg_torture::EtcdMember::start());
+    some_fault_points("fault_points_on_etcd", &Backend::Etcd(std::sync::Arc::new(member)), 4);
+}
+
+fn all() -> Vec<(Operation, bool)> {
+    let whole = operations().into_iter().map(|operation| (operation, true));
+    whole.chain(operations_in_parts().into_iter().map(|operation| (operation, false))).collect()
+}
+
+/// Random numbers that follow from a seed.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, limit: usize) -> usize {
+        // The generator of Knuth's MMIX; its high bits are random enough to choose by.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit
+    }
+}
