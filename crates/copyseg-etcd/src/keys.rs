@@ -62,13 +62,15 @@ impl Keys {
 
     /// The record that lies at `key`; none if something else does.
     pub(crate) fn parse(&self, key: &[u8]) -> Option<RecordKey> {
-        let text = std::str::from_utf8(key).ok()?;
-        let (kind, rest) = text.strip_prefix(&self.0)?.strip_prefix('/')?.split_once('/')?;
-        let kind = RecordKind::ALL.into_iter().find(|known| known.as_str() == kind)?;
-        let (_, ordered) = rest.split_once('/')?;
-        let id = (u64::from_str_radix(ordered, 16).ok()? ^ SIGN) as i64;
-        let parsed = RecordKey { kind, id };
-        (self.record(parsed) == text).then_some(parsed)
+        let path = key.strip_prefix(self.0.as_bytes())?.strip_prefix(b"/")?;
+        let (kind, place) = RecordKind::ALL.into_iter().find_map(|kind| {
+            let place = path.strip_prefix(kind.as_str().as_bytes())?.strip_prefix(b"/")?;
+            Some((kind, place))
+        })?;
+        let (first, ordered) = place.split_at_checked("00/".len())?;
+        let ordered: &[u8; 16] = ordered.try_into().ok()?;
+        let id = (hexadecimal(ordered)? ^ SIGN) as i64;
+        (first.ends_with(b"/") && hexadecimal(&first[..2])? == shard(id)).then_some(RecordKey { kind, id })
     }
 
     /// Ranges that hold all records of the kind, and about [`RANGE_RECORDS`] each.
@@ -94,6 +96,18 @@ const RUN_BITS: u32 = 6;
 /// Spreads runs of ids evenly, by the golden ratio.
 const fn shard(id: i64) -> u64 {
     (id as u64 >> RUN_BITS).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56
+}
+
+/// The number that these digits write, in the one form in which keys are written.
+fn hexadecimal(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0, |number, digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u64::from(digit))
+    })
 }
 
 /// What is stored for a head; nothing for the head of a store that nobody has acquired.

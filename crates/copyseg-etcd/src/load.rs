@@ -1,12 +1,16 @@
 //! Reading a whole store: several bounded ranges at once, all of one revision.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use copyseg_core::{Error, ErrorKind, Loaded, Record, RecordKind, Result};
 use etcd_client::KeyValue;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt, TryStreamExt, future, stream};
+use futures::{Stream, StreamExt, future, stream};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::catalog::Gate;
 use crate::error::Cause;
@@ -23,6 +27,9 @@ const RECORDS_MAX: usize = 10_000;
 
 /// How large an answer should be.
 const ANSWER_BYTES: usize = 8 << 20;
+
+/// Pages that wait for the caller, beside those of the answer that each reader has in hand.
+const PAGES_WAITING: usize = 2 * RANGES_AT_ONCE;
 
 /// A load under way.
 struct Load {
@@ -49,11 +56,9 @@ pub(crate) async fn load(gate: &Arc<Gate>) -> Result<(Loaded, Found)> {
         limit: AtomicUsize::new(RECORDS_ALWAYS),
     });
     let [store, jobs, tasks] = ranges;
-    let read = move |range: std::ops::Range<String>| Box::pin(Arc::clone(&load).pages(range));
-    let first = stream::iter(store).flat_map(read.clone());
-    let others = stream::iter(jobs.into_iter().chain(tasks)).flat_map_unordered(RANGES_AT_ONCE, read);
-    let pages = ending_with_the_first_error(first.chain(others));
-    Ok((Loaded { head: found.head, pages }, found))
+    let others = jobs.into_iter().chain(tasks).collect();
+    let pages = Arc::clone(&load).pages(store).chain(load.pages(others));
+    Ok((Loaded { head: found.head, pages: ending_with_the_first_error(pages) }, found))
 }
 
 fn ending_with_the_first_error<T: Send + 'static>(
@@ -68,28 +73,67 @@ fn ending_with_the_first_error<T: Send + 'static>(
 }
 
 impl Load {
-    /// The records in a range, in pages of the size that the contract allows.
-    fn pages(
+    /// The records in the ranges, in pages of the size that the contract allows.
+    ///
+    /// Tasks of their own read ahead, so that the next answers come in while the caller is busy with a page. They begin
+    /// when the first page is asked for, and end when the stream is dropped.
+    fn pages(self: Arc<Self>, ranges: Vec<Range<String>>) -> impl Stream<Item = Result<Vec<Record>>> + Send {
+        stream::once(async move {
+            let (pages, received) = mpsc::channel(PAGES_WAITING);
+            let readers = 0..RANGES_AT_ONCE.min(ranges.len());
+            let ranges = Arc::new(Mutex::new(ranges));
+            let readers: JoinSet<()> =
+                readers.map(|_| Arc::clone(&self).read(Arc::clone(&ranges), pages.clone())).collect();
+            stream::unfold((received, readers), |(mut received, mut readers)| async move {
+                if let Some(page) = received.recv().await {
+                    return Some((page, (received, readers)));
+                }
+                // Nothing is missing if every reader came to its own end.
+                while let Some(ended) = readers.join_next().await {
+                    if let Err(error) = ended {
+                        return Some((Err(cut_short(error)), (received, readers)));
+                    }
+                }
+                None
+            })
+        })
+        .flatten()
+    }
+
+    /// Reads one range after the other, until none is left or nobody wants more.
+    async fn read(
         self: Arc<Self>,
-        range: std::ops::Range<String>,
-    ) -> impl Stream<Item = Result<Vec<Record>>> + Send {
-        let answers = stream::try_unfold((self, Some(range)), |(load, range)| async move {
-            let Some(range) = range else { return Ok(None) };
-            let store = load.gate.enter().await?;
-            let (records, more) = load.answer(&store, &range).await?;
-            let rest = match records.last() {
-                Some(last) if more => Some(format!("{}\0", last.key_str().map_err(not_text)?)..range.end),
-                _ => None,
+        ranges: Arc<Mutex<Vec<Range<String>>>>,
+        pages: mpsc::Sender<Result<Vec<Record>>>,
+    ) {
+        loop {
+            let Some(range) = ranges.lock().pop() else { return };
+            let (read, rest) = match self.read_once(range).await {
+                Ok(read) => read,
+                Err(error) => return drop(pages.send(Err(error)).await),
             };
-            let pages = pages(records, &store);
-            drop(store);
-            Ok::<_, Error>(Some((stream::iter(pages.into_iter().map(Ok)), (load, rest))))
-        });
-        answers.try_flatten()
+            ranges.lock().extend(rest);
+            for page in read {
+                if pages.send(Ok(page)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The records at the beginning of the range, and what is left of it.
+    async fn read_once(&self, range: Range<String>) -> Result<(Vec<Vec<Record>>, Option<Range<String>>)> {
+        let store = self.gate.enter().await?;
+        let (records, more) = self.answer(&store, &range).await?;
+        let rest = match records.last() {
+            Some(last) if more => Some(format!("{}\0", last.key_str().map_err(not_text)?)..range.end),
+            _ => None,
+        };
+        Ok((pages(records, &store), rest))
     }
 
     /// One answer from the beginning of the range.
-    async fn answer(&self, store: &Store, range: &std::ops::Range<String>) -> Result<(Vec<KeyValue>, bool)> {
+    async fn answer(&self, store: &Store, range: &Range<String>) -> Result<(Vec<KeyValue>, bool)> {
         loop {
             let (limit, revision) =
                 (self.limit.load(Ordering::Relaxed), self.revision.load(Ordering::Relaxed));
@@ -151,6 +195,11 @@ fn pages(records: Vec<KeyValue>, store: &Store) -> Vec<Vec<Record>> {
         pages.push(page.collect());
     }
     pages
+}
+
+fn cut_short(error: JoinError) -> Error {
+    let message = "a reader of the store in etcd was stopped before its end; load it again";
+    Error::with_source(ErrorKind::Unavailable, message, error)
 }
 
 fn not_text(error: etcd_client::Error) -> Error {

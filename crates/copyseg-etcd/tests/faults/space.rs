@@ -7,6 +7,9 @@ use futures::TryStreamExt;
 use crate::member::Member;
 use crate::writer::Writer;
 
+/// So many small records that a load does not have them all when its first page is taken.
+const MORE_THAN_READ_AHEAD: i64 = 80_000;
+
 async fn compact_everything(member: &Member) {
     let mut client = member.client().await;
     let revision = client.put("elsewhere", "", None).await.unwrap().header().unwrap().revision();
@@ -18,7 +21,7 @@ async fn a_load_goes_on_when_its_history_is_compacted() {
     let member = Member::start(&[]).await;
     let catalog = member.catalog().await;
     let mut writer = Writer::acquire(&catalog).await;
-    for first in (0..30_000).step_by(100) {
+    for first in (0..MORE_THAN_READ_AHEAD).step_by(100) {
         writer.put(first..first + 100, 100).await.unwrap();
     }
     let mut loaded = catalog.load().await.unwrap();
@@ -30,7 +33,7 @@ async fn a_load_goes_on_when_its_history_is_compacted() {
         }
         records += page.len();
     }
-    assert_eq!(records, 30_000);
+    assert_eq!(records as i64, MORE_THAN_READ_AHEAD);
 
     let loaded = catalog.load().await.unwrap();
     compact_everything(&member).await;
@@ -42,7 +45,7 @@ async fn a_load_whose_history_is_compacted_beside_a_writer_ends_in_an_error_and_
     let member = Member::start(&[]).await;
     let catalog = member.catalog().await;
     let mut writer = Writer::acquire(&catalog).await;
-    for first in (0..30_000).step_by(100) {
+    for first in (0..MORE_THAN_READ_AHEAD).step_by(100) {
         writer.put(first..first + 100, 100).await.unwrap();
     }
     let mut loaded = catalog.load().await.unwrap();

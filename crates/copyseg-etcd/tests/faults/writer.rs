@@ -25,16 +25,16 @@ impl<'a> Writer<'a> {
         let records: Vec<_> = ids.into_iter().map(|id| (task(id), vec![fill; size])).collect();
         let batch: Batch =
             records.iter().map(|(key, bytes)| Operation::Put(*key, bytes.as_slice().into())).collect();
-        let mut stored = self.records.clone();
-        stored.extend(records);
+        let new = records.iter().filter(|(key, _)| !self.records.contains_key(key)).count();
         let next = Head {
             batch: self.head.batch.wrapping_add(1),
             revision: Revision(self.head.revision.0 + 1),
-            counts: RecordCounts([0, 0, stored.len() as u64]),
+            counts: RecordCounts([0, 0, (self.records.len() + new) as u64]),
             ..self.head
         };
         self.catalog.commit(&self.head, &next, &batch).await?;
-        (self.head, self.records) = (next, stored);
+        self.head = next;
+        self.records.extend(records);
         Ok(())
     }
 
