@@ -34,6 +34,9 @@
 //! `commit::an_empty_batch_moves_the_head::case_1_current_thread`. A case is named after the rule of
 //! [`Catalog`](copyseg_core::Catalog) that it holds a catalog to.
 //!
+//! A catalog in files of its own is also to be tested with [`local_suite!`]: with other processes, a full disk and the
+//! like.
+//!
 //! # Testing what is built on a catalog
 //!
 //! The wrappers go around any catalog, and into one another: [`FaultyCatalog`] fails calls by number,
@@ -46,10 +49,15 @@ pub mod cases;
 mod faulty;
 mod slow;
 mod crash;
+#[cfg(unix)]
+#[doc(hidden)]
+pub mod local;
 
 pub use crash::CrashCatalog;
 pub use faulty::{Call, Fault, FaultyCatalog};
 pub use fixture::{Fixture, Runtime, run};
+#[cfg(unix)]
+pub use local::LocalCatalog;
 #[doc(hidden)]
 pub use rstest;
 pub use slow::SlowCatalog;

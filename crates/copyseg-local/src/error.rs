@@ -7,17 +7,23 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use copyseg_core::{Error, ErrorKind, Result};
+use rustix::io::Errno;
 
 /// An error of the operating system while `doing` something to a catalog that it names.
 pub fn io_failed(doing: impl Display, error: io::Error) -> Error {
-    let (kind, advice) = classify_io(error.kind());
+    let (kind, advice) = classify_io(&error);
     Error::with_source(kind, format!("{doing}: {advice}"), error)
 }
 
 /// The kind of an error that left nothing changed, and what to do.
-pub fn classify_io(kind: io::ErrorKind) -> (ErrorKind, &'static str) {
+pub fn classify_io(error: &io::Error) -> (ErrorKind, &'static str) {
     use io::ErrorKind as Io;
-    match kind {
+    // Without a kind of its own.
+    if matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE)) {
+        let advice = "too many open files; close some, or raise the limit (`ulimit -n`), and try again";
+        return (ErrorKind::Unavailable, advice);
+    }
+    match error.kind() {
         Io::NotFound => (ErrorKind::NotFound, "it is not there; check the path"),
         Io::PermissionDenied => {
             (ErrorKind::Unavailable, "this user may not; give it the permission, or choose another path")
@@ -89,6 +95,15 @@ mod tests {
         let error = io_failed("cannot open x", error.into());
         assert_eq!(error.kind(), kind);
         assert!(error.to_string().contains(advice), "{error}");
+    }
+
+    #[rstest]
+    #[case::of_this_process(Errno::MFILE)]
+    #[case::of_the_whole_system(Errno::NFILE)]
+    fn too_many_open_files_say_how_to_have_more(#[case] error: Errno) {
+        let error = io_failed("cannot open x", error.into());
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains("ulimit -n"), "{error}");
     }
 
     #[test]

@@ -25,7 +25,7 @@ const RETRY: (ErrorKind, &str) = (ErrorKind::Unavailable, "nothing was changed, 
 fn classify(error: &redb::Error) -> (ErrorKind, &'static str) {
     use redb::Error as E;
     match error {
-        E::Io(error) => classify_io(error.kind()),
+        E::Io(error) => classify_io(error),
         E::Corrupted(_) => DAMAGED,
         E::TableTypeMismatch { .. }
         | E::TypeDefinitionChanged { .. }

@@ -1,7 +1,8 @@
 //! The file on disk: looked at before redb touches it, created whole or not at all, and watched for replacement.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use copyseg_core::{Error, ErrorKind, Result};
@@ -64,7 +65,13 @@ pub(crate) fn start(path: &Path) -> io::Result<(File, TempPath)> {
     let folder = path.parent().unwrap_or(path);
     create_folder(folder)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let file = tempfile::Builder::new().prefix(&format!(".{name}.")).suffix(".new").tempfile_in(folder)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true).mode(0o600);
+    // Adding the path, tempfile would hide which error of the system it was.
+    let mut failed = None;
+    let open = |path: &Path| options.open(path).inspect_err(|error| failed = error.raw_os_error());
+    let file = tempfile::Builder::new().prefix(&format!(".{name}.")).suffix(".new").make_in(folder, open);
+    let file = file.map_err(|error| failed.map_or(error, io::Error::from_raw_os_error))?;
     Ok(file.into_parts())
 }
 

@@ -149,19 +149,6 @@ async fn a_missing_file_is_created_only_if_that_is_wanted() {
 }
 
 #[tokio::test]
-async fn of_many_that_create_a_file_at_once_one_holds_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("catalog.redb");
-    let results = futures::future::join_all((0..8).map(|_| open(&path))).await;
-    let (opened, refused): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
-    assert_eq!(opened.len(), 1);
-    for result in refused {
-        assert_error(result, ErrorKind::Held, "wait until that ends, or stop it");
-    }
-    assert_eq!(names(folder.path()), ["catalog.redb", "catalog.redb.holder"]);
-}
-
-#[tokio::test]
 async fn a_catalog_opened_to_be_read_shows_all_and_changes_nothing() {
     let (folder, path) = closed_catalog(3000).await;
     let content = fs::read(&path).unwrap();
@@ -258,30 +245,4 @@ async fn a_page_that_was_overwritten_is_found_by_the_check() {
         found * 4096 > 1000 * 300,
         "{found} of {pages} pages were found damaged, fewer than hold the records"
     );
-}
-
-#[rstest]
-#[case::removed(false)]
-#[case::replaced(true)]
-#[tokio::test]
-async fn a_commit_into_a_file_that_is_no_longer_there_is_not_acknowledged(#[case] replaced: bool) {
-    let (folder, path) = closed_catalog(10).await;
-    let copy = folder.path().join("copy.redb");
-    fs::copy(&path, &copy).unwrap();
-    let catalog = open(&path).await.unwrap();
-    let head = catalog.acquire().await.unwrap();
-    if replaced {
-        fs::rename(&copy, &path).unwrap();
-    } else {
-        fs::remove_file(&path).unwrap();
-    }
-    let next = Head { batch: 7, ..head };
-    let nothing = Batch::from_iter([]);
-    let error = catalog.commit(&head, &next, &nothing).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
-    assert!(error.to_string().contains("replaced or removed"), "{error}");
-    let settled = catalog.commit(&head, &next, &nothing).await.unwrap_err();
-    let kind = if replaced { ErrorKind::Fenced } else { ErrorKind::Unavailable };
-    assert_eq!(settled.kind(), kind, "{settled:?}");
-    assert_eq!(path.exists(), replaced, "no new catalog in place of the lost one");
 }

@@ -35,7 +35,7 @@ pub(crate) fn is_out_of_space(error: &Error) -> bool {
 fn classify(error: &sled::Error) -> (ErrorKind, &'static str) {
     use sled::Error as E;
     match error {
-        E::Io(error) => classify_io(error.kind()),
+        E::Io(error) => classify_io(error),
         E::Corruption { .. } | E::CollectionNotFound(_) => (
             ErrorKind::Corrupt,
             "its content is damaged; keep the folder, and restore a copy of it elsewhere",

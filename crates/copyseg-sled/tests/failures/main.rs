@@ -118,31 +118,6 @@ async fn an_acquire_whose_sync_failed_is_unknown_and_the_next_one_owns_the_store
 }
 
 #[tokio::test]
-async fn while_the_folder_is_gone_nothing_is_done_and_then_all_works_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let (path, away) = (folder.path().join("catalog.sled"), folder.path().join("away"));
-    let catalog = SledCatalog::open(&path, SledOptions::default()).await.unwrap();
-    let head = catalog.acquire().await.unwrap();
-    let (next, batch) = commit_after(head, 1);
-    std::fs::rename(&path, &away).unwrap();
-    let error = catalog.commit(&head, &next, &batch).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
-    assert!(error.to_string().contains("replaced or removed"), "{error}");
-    for _ in 0..2 {
-        let unavailable = Some(ErrorKind::Unavailable);
-        assert_eq!(catalog.commit(&head, &next, &batch).await.err().map(|error| error.kind()), unavailable);
-        assert_eq!(catalog.head().await.err().map(|error| error.kind()), unavailable);
-        assert_eq!(catalog.load().await.err().map(|error| error.kind()), unavailable);
-        assert_eq!(catalog.acquire().await.err().map(|error| error.kind()), unavailable);
-    }
-    assert!(!path.exists(), "no new catalog in place of the lost one");
-    std::fs::rename(&away, &path).unwrap();
-    let settled = catalog.commit(&head, &next, &batch).await.unwrap_err();
-    assert_eq!(settled.kind(), ErrorKind::Fenced, "it was made: {settled:?}");
-    assert_eq!(ids(&catalog).await.unwrap(), [1]);
-}
-
-#[tokio::test]
 async fn a_load_cut_off_by_a_failed_commit_ends_with_an_error() {
     let disk = Disk::new();
     let catalog = disk.open().await.unwrap();
