@@ -9,6 +9,7 @@ mod storage;
 mod etcd_member;
 mod visible;
 mod instance;
+pub mod history;
 
 #[cfg(feature = "etcd-tests")]
 pub use etcd_member::EtcdMember;
