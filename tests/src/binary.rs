@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Child, Stdio};
 use std::sync::OnceLock;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::Value;
 
 use crate::scratch::{build_directory, profile_directory};
@@ -137,13 +137,18 @@ impl Running {
         self.0.wait().expect("the process can be waited for").signal() == Some(Signal::KILL.as_raw())
     }
 
-    /// Sends it a signal.
+    /// Sends it a signal; after one that stops it, waits until it stands still.
     ///
     /// # Panics
     /// If the signal cannot be sent.
     pub fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.id()).ok().and_then(Pid::from_raw).expect("a process id is positive");
+        let id = Pid::from_child(&self.0);
         kill_process(id, signal).expect("the signal can be sent");
+        if signal == Signal::STOP {
+            // If it has ended instead, that is left to be found.
+            let events = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            waitid(WaitId::Pid(id), events).expect("the process can be waited for");
+        }
     }
 
     /// Waits for its end.

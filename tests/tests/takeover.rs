@@ -1,80 +1,28 @@
 //! Restores on etcd: a standby that takes over from a leader that died or stood still, and an operator beside a leader.
-//! `cargo xtask etcd` starts the cluster.
+//! `cargo xtask etcd` runs them.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "takeover/cluster.rs"]
+mod cluster;
+#[path = "takeover/members.rs"]
+mod members;
 
 use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 
-use copyseg_tests::{Command, Running, Stage, Watch};
+use copyseg_tests::{Stage, Watch};
 use rstest::rstest;
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// A stage whose catalog is in etcd, below a prefix of its own.
-struct Cluster {
-    stage: Stage,
-    url: String,
-}
+use cluster::Cluster;
 
-impl Cluster {
-    fn new(stage: Stage) -> Self {
-        let endpoints = std::env::var("COPYSEG_TEST_ETCD").expect("`cargo xtask etcd` starts a cluster");
-        let name = stage.scratch.path().file_name().unwrap().to_string_lossy().replace('.', "");
-        Self { stage, url: format!("etcd://{endpoints}/{name}?lease_s=2&timeout_ms=20000") }
-    }
-
-    fn command(&self, line: &str) -> Command {
-        self.stage.command(line).env("COPYSEG_CATALOG", &self.url)
-    }
-
-    /// A restore that is under way and has copied some segments, but not all.
-    fn leader(&self) -> Running {
-        let mut leader = self.command("restore snapshot restored --output json").start_listening();
-        self.stage.wait_for_segments(&mut leader, 10);
-        assert!(!leader.has_ended(), "the restore is under way");
-        leader
-    }
-
-    /// A standby that has found the leader, which must stand still.
-    fn standby(&self, leader: &Running) -> Running {
-        let notes = self.stage.join("notes");
-        let standby = self.command("restore snapshot restored --standby");
-        let standby = standby.stderr(fs::File::create(&notes).unwrap()).start();
-        while !fs::read_to_string(&notes).unwrap().contains("standing by") {
-            sleep(Duration::from_millis(10));
-        }
-        let note = fs::read_to_string(&notes).unwrap();
-        assert!(note.contains(&format!("process {} on ", leader.id())), "{note}");
-        standby
-    }
-
-    /// The owner of the store, and what it committed last.
-    fn head(&self) -> copyseg::Head {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            copyseg::open_catalog_read_only(&self.url).await.unwrap().head().await.unwrap()
-        })
-    }
-
-    /// The one job.
-    fn job(&self) -> Value {
-        let list = self.command("job list -o json").run().exits(0).json();
-        assert_eq!(list["items"].as_array().map(Vec::len), Some(1), "{list}");
-        list["items"][0].clone()
-    }
-
-    fn assert_completed(&self) {
-        self.stage.assert_restored();
-        assert_eq!(self.job()["state"], "completed");
-        let checked = self.command("check -o json").run().exits(0).json();
-        assert_eq!(checked["problems"].as_array().map(Vec::len), Some(0), "{checked}");
-    }
-}
-
-#[test]
-fn a_standby_takes_over_from_a_leader_that_was_killed() {
-    let cluster = Cluster::new(Stage::large());
+#[rstest]
+#[case::on_one_member(1)]
+#[case::on_three_members(3)]
+fn a_standby_takes_over_from_a_leader_that_was_killed(#[case] members: usize) {
+    let cluster = Cluster::of(members, Stage::large());
     let leader = cluster.leader();
     leader.signal(Signal::STOP);
     let standby = cluster.standby(&leader);
@@ -86,10 +34,15 @@ fn a_standby_takes_over_from_a_leader_that_was_killed() {
 }
 
 #[rstest]
-#[case::while_the_standby_works(false)]
-#[case::when_the_standby_has_finished(true)]
-fn a_leader_that_stood_still_until_it_was_replaced_never_writes_again(#[case] is_finished: bool) {
-    let cluster = Cluster::new(Stage::large());
+#[case::while_the_standby_works(1, false)]
+#[case::when_the_standby_has_finished(1, true)]
+#[case::while_the_standby_works_on_three_members(3, false)]
+#[case::when_the_standby_has_finished_on_three_members(3, true)]
+fn a_leader_that_stood_still_until_it_was_replaced_never_writes_again(
+    #[case] members: usize,
+    #[case] is_finished: bool,
+) {
+    let cluster = Cluster::of(members, Stage::large());
     let leader = cluster.leader();
     leader.signal(Signal::STOP);
     let before = cluster.head();

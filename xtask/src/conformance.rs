@@ -5,8 +5,10 @@ use std::env;
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
+use copyseg_test_etcd::{Member, Server};
+
 use crate::Outcome;
-use crate::etcd::{Members, provide_protoc};
+use crate::etcd::{provide_protoc, servers};
 use crate::workspace::root;
 
 /// A backend, and the test that runs the suite on it.
@@ -26,37 +28,67 @@ const BACKENDS: [Backend; 4] = [
 /// How each test of a backend ended: by case, how many passed and how many there were.
 type Results = BTreeMap<String, (usize, usize)>;
 
+/// A column of the table: a backend, and the cluster it runs on if it is etcd.
+struct Column {
+    backend: &'static Backend,
+    cluster: Option<(Server, usize)>,
+}
+
 /// Runs the suite on the backends that the command line asks for.
 pub(crate) fn run() -> Outcome {
-    let (backends, members) = arguments(env::args().skip(2))?;
-    show(&backends.iter().map(|backend| (backend.name, backend, members)).collect::<Vec<_>>())
+    let (backend, members) = arguments(env::args().skip(2))?;
+    show(&columns(&backend, &[members])?)
 }
 
 /// Runs the suite on every backend, on clusters of one and of three members.
 pub(crate) fn run_everywhere() -> Outcome {
-    let mut columns: Vec<_> = BACKENDS.iter().map(|backend| (backend.name, backend, 1)).collect();
-    columns
-        .extend(BACKENDS.iter().filter(|backend| backend.name == "etcd").map(|etcd| ("3 x etcd", etcd, 3)));
-    show(&columns)
+    show(&columns("all", &[1, 3])?)
 }
 
-/// A column of the table for each name, with the backend and how many members it runs on.
-fn show(columns: &[(&str, &Backend, usize)]) -> Outcome {
-    let mut results = Vec::new();
-    for (_, backend, members) in columns {
-        results.push(suite(backend, *members)?);
+/// A column for each backend; for etcd one for each version and number of members.
+fn columns(chosen: &str, members: &[usize]) -> Result<Vec<Column>, String> {
+    let mut columns = Vec::new();
+    for backend in BACKENDS.iter().filter(|backend| chosen == "all" || chosen == backend.name) {
+        if backend.name != "etcd" {
+            columns.push(Column { backend, cluster: None });
+            continue;
+        }
+        provide_protoc()?;
+        for server in servers()? {
+            let clusters = members.iter().map(|members| Some((server.clone(), *members)));
+            columns.extend(clusters.map(|cluster| Column { backend, cluster }));
+        }
     }
-    let names: Vec<&str> = columns.iter().map(|(name, ..)| *name).collect();
+    Ok(columns)
+}
+
+fn show(columns: &[Column]) -> Outcome {
+    let mut results = Vec::new();
+    for column in columns {
+        results.push(suite(column)?);
+    }
+    let names: Vec<String> = columns.iter().map(Column::name).collect();
     let (table, missed) = table(&names, &results);
     io::stdout().write_all(table.as_bytes()).map_err(|error| error.to_string())?;
     if missed == 0 { Ok(()) } else { Err(format!("{missed} cases failed or did not run")) }
 }
 
-fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<(Vec<Backend>, usize), String> {
+impl Column {
+    fn name(&self) -> String {
+        match &self.cluster {
+            None => self.backend.name.into(),
+            Some((server, 1)) => server.to_string(),
+            Some((server, members)) => format!("{members} x {server}"),
+        }
+    }
+}
+
+fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<(String, usize), String> {
     let (mut chosen, mut members) = ("all".to_owned(), 1);
+    let exists = |name: &str| name == "all" || BACKENDS.iter().any(|backend| backend.name == name);
     while let Some(argument) = arguments.next() {
         match (argument.as_str(), arguments.next()) {
-            ("--backend", Some(name)) => chosen = name,
+            ("--backend", Some(name)) if exists(&name) => chosen = name,
             ("--members", Some(count)) if count == "1" || count == "3" => {
                 members = if count == "1" { 1 } else { 3 }
             }
@@ -68,27 +100,25 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<(Vec<Backend
             }
         }
     }
-    let backends: Vec<Backend> =
-        BACKENDS.into_iter().filter(|backend| chosen == "all" || chosen == backend.name).collect();
-    if backends.is_empty() { Err(format!("there is no backend `{chosen}`")) } else { Ok((backends, members)) }
+    Ok((chosen, members))
 }
 
-fn suite(backend: &Backend, members: usize) -> Result<Results, String> {
-    let running = if backend.name == "etcd" {
-        provide_protoc()?;
-        Some(Members::start(members)?)
-    } else {
-        None
+fn suite(column: &Column) -> Result<Results, String> {
+    let backend = column.backend;
+    let mut members = match &column.cluster {
+        Some((server, count)) => Member::cluster(server, *count, &[]),
+        None => Vec::new(),
     };
-    let endpoints = running.as_ref().map_or("", |members| &members.endpoints);
+    members.iter_mut().for_each(Member::serves);
+    let endpoints: Vec<_> = members.iter().map(|member| member.endpoint.as_str()).collect();
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .args(["test", "--package", backend.package, "--test", "conformance", "--no-fail-fast"])
         .args(backend.arguments)
         .current_dir(root())
-        .env("COPYSEG_TEST_ETCD", endpoints)
+        .env("COPYSEG_TEST_ETCD", endpoints.join(","))
         .stderr(Stdio::inherit());
-    eprintln!("$ {command:?}");
+    eprintln!("{}\n$ {command:?}", column.name());
     let output = command.output().map_err(|error| format!("cargo did not start: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let results = read(&text);
@@ -96,7 +126,7 @@ fn suite(backend: &Backend, members: usize) -> Result<Results, String> {
         eprintln!("{text}");
     }
     if results.is_empty() {
-        return Err(format!("the suite did not run on {}", backend.name));
+        return Err(format!("the suite did not run on {}", column.name()));
     }
     Ok(results)
 }
@@ -118,8 +148,8 @@ fn read(output: &str) -> Results {
     results
 }
 
-/// The cases by backend, and how many failed or are missing somewhere.
-fn table(backends: &[&str], results: &[Results]) -> (String, usize) {
+/// The cases by column, and how many failed or are missing somewhere.
+fn table(columns: &[String], results: &[Results]) -> (String, usize) {
     let cases: BTreeMap<&String, usize> =
         results.iter().flatten().fold(BTreeMap::new(), |mut cases, (case, result)| {
             let most = cases.entry(case).or_default();
@@ -128,11 +158,13 @@ fn table(backends: &[&str], results: &[Results]) -> (String, usize) {
         });
     let width = cases.keys().map(|case| case.len()).max().unwrap_or_default();
     let row = |case: &str, cells: Vec<String>| {
-        let cells: String = cells.iter().map(|cell| format!("  {cell:>9}")).collect();
+        let widths = columns.iter().map(|name| name.len().max(9));
+        let cells: String =
+            cells.iter().zip(widths).map(|(cell, width)| format!("  {cell:>width$}")).collect();
         format!("{case:<width$}{cells}\n")
     };
     let mut missed = 0;
-    let mut text = row("case", backends.iter().map(ToString::to_string).collect());
+    let mut text = row("case", columns.to_vec());
     for (case, most) in &cases {
         let cells = results.iter().map(|results| match results.get(*case) {
             Some((passed, total)) if passed == total && total == most => format!("{passed} ok"),
@@ -159,7 +191,7 @@ mod tests {
 
     #[test]
     fn cases_that_pass_everywhere_miss_nothing() {
-        let (table, missed) = table(&["x", "y"], &[read(PASSED), read(PASSED)]);
+        let (table, missed) = table(&["x".into(), "y".into()], &[read(PASSED), read(PASSED)]);
         assert_eq!(missed, 0, "{table}");
         assert!(table.contains("a::b") && table.contains("2 ok"), "{table}");
     }
@@ -169,7 +201,7 @@ mod tests {
         let failed = PASSED.replacen("... ok", "... FAILED", 1);
         let skipped = PASSED.replacen("... ok", "... ignored", 1);
         for other in [failed.as_str(), &skipped, &PASSED[..50], ""] {
-            let (table, missed) = table(&["x", "y"], &[read(PASSED), read(other)]);
+            let (table, missed) = table(&["x".into(), "y".into()], &[read(PASSED), read(other)]);
             assert_eq!(missed, 1, "{table}");
         }
     }

@@ -35,7 +35,7 @@ const CHECKS: [Command; 10] = [
     ("test", "every test that needs no etcd", test::run),
     (
         "suite",
-        "the contract of a catalog on every backend, with 1 and 3 members of etcd",
+        "the contract of a catalog on every backend, with 1 and 3 members of two versions of etcd",
         conformance::run_everywhere,
     ),
     ("etcd", "etcd members and leaders that die, freeze and run full; starts them", etcd::run),

@@ -3,9 +3,11 @@
 use std::env;
 use std::fs;
 
+use copyseg_test_etcd::Server;
+
 use crate::Outcome;
 use crate::cargo::{cargo_output, cargo_with};
-use crate::etcd::{provide_protoc, with_etcd_on_path};
+use crate::etcd::{provide_killable, provide_protoc};
 
 const PACKAGE: [&str; 5] = ["--package", "copyseg-torture", "--all-features", "--release", "--tests"];
 
@@ -19,12 +21,13 @@ struct Arguments {
 pub(crate) fn run() -> Outcome {
     let arguments = arguments(env::args().skip(2))?;
     provide_protoc()?;
-    let path = with_etcd_on_path()?;
+    let server = provide_killable()?;
+    let server = server.program().to_string_lossy();
     let trials = list(&arguments.only)?;
     let report = env::temp_dir().join(format!("copyseg-torture-{}", std::process::id()));
     let seconds = (arguments.minutes * 60 / trials.len() as u64).to_string();
     let report_path = report.display().to_string();
-    let mut variables = vec![("PATH", path.as_str()), ("COPYSEG_TORTURE_REPORT", &report_path)];
+    let mut variables = vec![(Server::VARIABLE, server.as_ref()), ("COPYSEG_TORTURE_REPORT", &report_path)];
     match &arguments.seed {
         // A seed asks for the one round that it stands for.
         Some(seed) => {

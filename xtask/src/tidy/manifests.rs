@@ -4,10 +4,11 @@ use std::fs;
 
 use crate::workspace::{Member, members, root};
 
-/// Which packages of this workspace each may depend on. Conformance is for tests: any package may use it there.
-const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
+/// Which packages of this workspace each may depend on, besides those for tests.
+const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
     ("copyseg-core", &[]),
     ("copyseg-conformance", &["copyseg-core"]),
+    ("copyseg-test-etcd", &[]),
     ("copyseg-local", &["copyseg-core"]),
     ("copyseg-redb", &["copyseg-core", "copyseg-local"]),
     ("copyseg-sled", &["copyseg-core", "copyseg-local"]),
@@ -18,8 +19,11 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 13] = [
     ("copyseg-tests", &["copyseg", "copyseg-restore", "copyseg-cli"]),
     ("copyseg-torture", EVERYTHING),
     ("copyseg-bench", EVERYTHING),
-    ("xtask", &[]),
+    ("xtask", &["copyseg-test-etcd"]),
 ];
+
+/// What any package may use in its tests.
+const FOR_TESTS: [&str; 2] = ["copyseg-conformance", "copyseg-test-etcd"];
 
 /// What a package that only tests or measures may look into.
 const EVERYTHING: &[&str] = &[
@@ -31,6 +35,7 @@ const EVERYTHING: &[&str] = &[
     "copyseg-etcd",
     "copyseg",
     "copyseg-restore",
+    "copyseg-test-etcd",
 ];
 
 /// What is wrong with the manifests.
@@ -51,7 +56,7 @@ fn directions(member: &Member) -> Vec<String> {
     };
     let is_ours = |name: &str| MAY_DEPEND_ON.iter().any(|(ours, _)| *ours == name);
     let is_allowed = |(name, is_for_tests): &&(String, bool)| {
-        allowed.contains(&name.as_str()) || (*is_for_tests && name == "copyseg-conformance")
+        allowed.contains(&name.as_str()) || (*is_for_tests && FOR_TESTS.contains(&name.as_str()))
     };
     let ours = member.dependencies.iter().filter(|(name, _)| is_ours(name));
     ours.filter(|dependency| !is_allowed(dependency))

@@ -30,7 +30,7 @@ fn logged_in(member: &Member, password: &str) -> EtcdOptions {
 
 #[tokio::test]
 async fn a_role_for_the_prefix_is_enough() {
-    let member = Member::start(&[]).await;
+    let member = Member::start(&[]);
     protect(&member).await;
     let catalog = EtcdCatalog::open(logged_in(&member, SECRET)).await.unwrap();
     let mut writer = Writer::acquire(&catalog).await;
@@ -40,7 +40,7 @@ async fn a_role_for_the_prefix_is_enough() {
 
 #[tokio::test]
 async fn a_login_that_is_not_good_enough_is_refused_with_what_to_check() {
-    let member = Member::start(&[]).await;
+    let member = Member::start(&[]);
     protect(&member).await;
     let cases = [
         (logged_in(&member, "wrong horse"), "check the user and the password"),
@@ -57,7 +57,7 @@ async fn a_login_that_is_not_good_enough_is_refused_with_what_to_check() {
 
 #[tokio::test]
 async fn a_login_to_a_cluster_without_authentication_is_refused() {
-    let member = Member::start(&[]).await;
+    let member = Member::start(&[]);
     let error = EtcdCatalog::open(logged_in(&member, SECRET)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.chain().contains("authentication is not enabled"), "{}", error.chain());
@@ -65,7 +65,7 @@ async fn a_login_to_a_cluster_without_authentication_is_refused() {
 
 #[tokio::test]
 async fn a_login_is_renewed_when_the_users_of_the_cluster_change() {
-    let member = Member::start(&[]).await;
+    let member = Member::start(&[]);
     let mut administrator = protect(&member).await;
     let catalog = EtcdCatalog::open(logged_in(&member, SECRET)).await.unwrap();
     let mut writer = Writer::acquire(&catalog).await;
@@ -82,7 +82,7 @@ async fn a_login_is_renewed_when_the_users_of_the_cluster_change() {
 
 #[tokio::test]
 async fn a_login_is_renewed_when_the_member_has_forgotten_it() {
-    let mut member = Member::start(&[]).await;
+    let mut member = Member::start(&[]);
     protect(&member).await;
     let catalog = EtcdCatalog::open(logged_in(&member, SECRET)).await.unwrap();
     let mut writer = Writer::acquire(&catalog).await;
@@ -98,7 +98,7 @@ async fn a_login_is_renewed_when_the_member_has_forgotten_it() {
 
 #[tokio::test]
 async fn a_password_that_was_changed_ends_in_an_error_and_writes_nothing() {
-    let mut member = Member::start(&[]).await;
+    let mut member = Member::start(&[]);
     let mut administrator = protect(&member).await;
     let catalog = EtcdCatalog::open(logged_in(&member, SECRET)).await.unwrap();
     let mut writer = Writer::acquire(&catalog).await;

@@ -46,7 +46,7 @@ async fn agree(follower: &mut Follower, manager: &MetaManager) {
 
 #[tokio::test]
 async fn a_follower_sees_what_the_writer_did_and_what_the_next_one_does() {
-    let member = Member::start(&[]).await;
+    let member = Member::start(&[]);
     let first = manager(&member).await;
     work(&first).await;
     let mut follower = Follower::open(Arc::new(member.catalog().await)).await.unwrap();
@@ -61,13 +61,13 @@ async fn a_follower_sees_what_the_writer_did_and_what_the_next_one_does() {
 
 #[tokio::test]
 async fn a_follower_catches_up_after_the_member_was_away_and_its_history_is_gone() {
-    let mut member = Member::start(&[]).await;
+    let mut member = Member::start(&[]);
     let manager = manager(&member).await;
     let mut follower = Follower::open(Arc::new(member.catalog().await)).await.unwrap();
     for _ in 0..3 {
         member.kill();
         member.restart();
-        member.answers().await;
+        member.serves();
         work(&manager).await;
         let mut client = member.client().await;
         let revision = client.get("x", None).await.unwrap().header().unwrap().revision();
@@ -78,7 +78,7 @@ async fn a_follower_catches_up_after_the_member_was_away_and_its_history_is_gone
 
 #[tokio::test]
 async fn every_commit_after_the_load_comes_whole_and_in_order() {
-    let member = Member::start(&[]).await;
+    let member = Member::start(&[]);
     let catalog = member.catalog().await;
     let mut writer = Writer::acquire(&catalog).await;
     writer.put(0..100, 100).await.unwrap();

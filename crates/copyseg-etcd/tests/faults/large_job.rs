@@ -37,7 +37,7 @@ async fn carry_out(manager: &MetaManager, job: JobId) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_of_a_million_segments_is_added_cancelled_added_again_run_and_removed() {
-    let member = Member::start(&[]).await;
+    let member = Member::start(&[]);
     let catalog = Arc::new(member.catalog().await);
     let manager = MetaManager::open(catalog.clone(), ManagerOptions::default()).await.unwrap();
     let other = manager.add_job(NewJob::default(), vec![]).await.unwrap();

@@ -32,7 +32,7 @@ async fn stand_by(member: &Member) -> MetaManager {
 
 #[tokio::test]
 async fn a_second_process_is_told_who_leads_and_harms_nobody() {
-    let member = Member::start(&[]).await;
+    let member = Member::start(&[]);
     let first = manager(&member).await.unwrap();
     // Longer than a lease, so that it has to be renewed.
     for _ in 0..10 {
@@ -50,7 +50,7 @@ async fn a_second_process_is_told_who_leads_and_harms_nobody() {
 #[test]
 fn a_standby_takes_over_from_a_process_that_stops() {
     let (frozen, alive) = (Runtime::new().unwrap(), Runtime::new().unwrap());
-    let member = alive.block_on(Member::start(&[]));
+    let member = Member::start(&[]);
     let first = frozen.block_on(manager(&member)).unwrap();
     frozen.block_on(first.add_job(NewJob::default(), Vec::new())).unwrap();
     // Stands for the process that dies: nothing of it runs any more.
@@ -64,7 +64,7 @@ fn a_standby_takes_over_from_a_process_that_stops() {
 
 #[tokio::test]
 async fn a_leader_whose_lease_was_lost_leads_again_unless_another_took_over() {
-    let member = Member::start(&[]).await;
+    let member = Member::start(&[]);
     let first = catalog(&member).await;
     let head = first.acquire().await.unwrap();
     let mut client = member.client().await;

@@ -80,7 +80,7 @@ async fn memory_equals_storage_whatever_message_is_lost(
     #[values(LOSE_REQUEST, LOSE_REPLY)] fate: u8,
     #[values(1, 2, 3, 7)] every: u32,
 ) {
-    let member = Member::start(&[]).await;
+    let member = Member::start(&[]);
     let direct = member.catalog().await;
     let proxy = Proxy::start(&member).await;
     let mut options = member.options();

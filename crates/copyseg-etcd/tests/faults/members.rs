@@ -16,15 +16,8 @@ const AWAY: Duration = Duration::from_secs(10);
 /// Which of the members leads the cluster.
 async fn leader(members: &[Member]) -> usize {
     loop {
-        for (index, member) in members.iter().enumerate() {
-            let Ok(mut client) = etcd_client::Client::connect([&member.endpoint], None).await else {
-                continue;
-            };
-            if let Ok(Ok(status)) = tokio::time::timeout(Duration::from_secs(2), client.status()).await
-                && status.header().is_some_and(|header| header.member_id() == status.leader())
-            {
-                return index;
-            }
+        if let Some(index) = members.iter().position(|member| member.leads()) {
+            return index;
         }
         sleep(Duration::from_millis(100)).await;
     }
@@ -33,9 +26,7 @@ async fn leader(members: &[Member]) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_acknowledged_write_is_lost_whichever_members_are_killed_and_writes_resume() {
     let mut members = Member::cluster(3, &[]);
-    for member in &members {
-        member.answers().await;
-    }
+    members.iter_mut().for_each(|member| member.serves());
     let endpoints: Vec<_> = members.iter().map(|member| member.endpoint.clone()).collect();
     let options = EtcdOptions::new(endpoints).timeout(Duration::from_secs(2));
     let catalog = Arc::new(EtcdCatalog::open(options.clone()).await.unwrap());

@@ -10,7 +10,7 @@ use crate::writer::Writer;
 
 #[tokio::test]
 async fn a_dead_member_costs_no_request() {
-    let member = Member::start(&[]).await;
+    let member = Member::start(&[]);
     let dead = free_port().local_addr().unwrap().to_string();
     for endpoints in [[&dead, &member.endpoint], [&member.endpoint, &dead]] {
         let options = EtcdOptions::new(endpoints).timeout(Duration::from_secs(30));
@@ -35,7 +35,7 @@ async fn a_cluster_that_is_not_there_is_named() {
 
 #[tokio::test]
 async fn a_frozen_member_leaves_the_outcome_unknown_and_sending_again_settles_it() {
-    let member = Member::start(&[]).await;
+    let member = Member::start(&[]);
     let catalog = EtcdCatalog::open(member.options().timeout(Duration::from_millis(300))).await.unwrap();
     let patient = member.catalog().await;
     let mut writer = Writer::acquire(&patient).await;
@@ -63,7 +63,7 @@ async fn a_frozen_member_leaves_the_outcome_unknown_and_sending_again_settles_it
 
 #[tokio::test]
 async fn a_killed_member_loses_no_commit_and_the_catalog_goes_on_when_it_is_back() {
-    let mut member = Member::start(&[]).await;
+    let mut member = Member::start(&[]);
     let catalog = member.catalog().await;
     let mut writer = Writer::acquire(&catalog).await;
     for id in 0..10 {
@@ -83,9 +83,7 @@ async fn a_killed_member_loses_no_commit_and_the_catalog_goes_on_when_it_is_back
 #[tokio::test]
 async fn losing_any_one_of_three_members_stops_nothing_and_losing_two_changes_nothing() {
     let mut members = Member::cluster(3, &[]);
-    for member in &members {
-        member.answers().await;
-    }
+    members.iter_mut().for_each(|member| member.serves());
     let endpoints = members.iter().map(|member| member.endpoint.clone());
     let catalog =
         EtcdCatalog::open(EtcdOptions::new(endpoints).timeout(Duration::from_secs(3))).await.unwrap();
@@ -96,7 +94,7 @@ async fn losing_any_one_of_three_members_stops_nothing_and_losing_two_changes_no
             writer.put_surely(id).await;
         }
         member.restart();
-        member.answers().await;
+        member.serves();
     }
     writer.assert_stored().await;
 

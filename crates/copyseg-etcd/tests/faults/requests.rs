@@ -46,7 +46,7 @@ async fn left_over(member: &Member) -> i64 {
 
 #[tokio::test]
 async fn the_leader_cancels_what_it_is_asked_to_and_answers() {
-    let member = Member::start(&[]).await;
+    let member = Member::start(&[]);
     let leader = leader(&member).await;
     let operator = member.catalog().await;
     let head = operator.head().await.unwrap();
@@ -67,7 +67,7 @@ async fn the_leader_cancels_what_it_is_asked_to_and_answers() {
 
 #[tokio::test]
 async fn a_request_without_a_leader_is_not_done_by_a_later_one() {
-    let member = Member::start(&[]).await;
+    let member = Member::start(&[]);
     let first = leader(&member).await;
     let job = first.add_job(NewJob::default(), Vec::new()).await.unwrap();
     first.close().await.unwrap();
@@ -81,7 +81,7 @@ async fn a_request_without_a_leader_is_not_done_by_a_later_one() {
 
 #[tokio::test]
 async fn a_request_is_answered_by_the_leader_that_follows() {
-    let member = Member::start(&[]).await;
+    let member = Member::start(&[]);
     let first = leader(&member).await;
     let job = first.add_job(NewJob::default(), Vec::new()).await.unwrap();
     first.close().await.unwrap();
@@ -95,7 +95,7 @@ async fn a_request_is_answered_by_the_leader_that_follows() {
 
 #[tokio::test]
 async fn a_request_is_answered_though_the_member_was_away() {
-    let mut member = Member::start(&[]).await;
+    let mut member = Member::start(&[]);
     let leader = leader(&member).await;
     for _ in 0..3 {
         let job = leader.add_job(NewJob::default(), Vec::new()).await.unwrap();
@@ -109,7 +109,7 @@ async fn a_request_is_answered_though_the_member_was_away() {
 
 #[tokio::test]
 async fn a_manager_that_is_dropped_is_not_kept_leading_by_its_service() {
-    let member = Member::start(&[]).await;
+    let member = Member::start(&[]);
     let first = leader(&member).await;
     first.add_job(NewJob::default(), Vec::new()).await.unwrap();
     drop(first);

@@ -18,7 +18,7 @@ async fn compact_everything(member: &Member) {
 
 #[tokio::test]
 async fn a_load_goes_on_when_its_history_is_compacted() {
-    let member = Member::start(&[]).await;
+    let member = Member::start(&[]);
     let catalog = member.catalog().await;
     let mut writer = Writer::acquire(&catalog).await;
     for first in (0..MORE_THAN_READ_AHEAD).step_by(100) {
@@ -42,7 +42,7 @@ async fn a_load_goes_on_when_its_history_is_compacted() {
 
 #[tokio::test]
 async fn a_load_whose_history_is_compacted_beside_a_writer_ends_in_an_error_and_mixes_nothing() {
-    let member = Member::start(&[]).await;
+    let member = Member::start(&[]);
     let catalog = member.catalog().await;
     let mut writer = Writer::acquire(&catalog).await;
     for first in (0..MORE_THAN_READ_AHEAD).step_by(100) {
@@ -66,7 +66,7 @@ async fn a_load_whose_history_is_compacted_beside_a_writer_ends_in_an_error_and_
 
 #[tokio::test]
 async fn a_full_quota_stops_writes_only_and_says_what_to_do() {
-    let member = Member::start(&["--quota-backend-bytes=16777216"]).await;
+    let member = Member::start(&["--quota-backend-bytes=16777216"]);
     let catalog = member.catalog().await;
     let mut writer = Writer::acquire(&catalog).await;
     let mut refusals = 0;
@@ -98,7 +98,7 @@ async fn a_full_quota_stops_writes_only_and_says_what_to_do() {
 
 #[tokio::test]
 async fn a_quota_that_runs_out_under_many_writers_never_hides_a_commit() {
-    let member = Member::start(&["--quota-backend-bytes=8388608"]).await;
+    let member = Member::start(&["--quota-backend-bytes=8388608"]);
     let writing = (0..16).map(|store| {
         let options = member.options().prefix(format!("store{store}"));
         async move {

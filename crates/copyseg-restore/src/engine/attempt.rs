@@ -1,16 +1,24 @@
 //! One attempt at one task: claim it, let the worker copy, and report.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use copyseg_core::{Error, ErrorKind, Job, MetaManager, NodeId, Result, TaskId};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{persist, short};
+use super::short;
 use crate::failure::{Failure, FailureKind};
 use crate::request::RestoreOptions;
 use crate::worker::{Assignment, Shared, Worker};
+
+/// How long the catalog may take no writes, as while the members of a cluster are started again.
+const CATALOG_AWAY_MAX: Duration = Duration::from_secs(60);
+
+/// How long it is left alone at most until it is tried again.
+const CATALOG_DELAY_MAX: Duration = Duration::from_secs(2);
 
 /// How an attempt ended.
 pub(super) enum Report {
@@ -54,9 +62,9 @@ impl Attempts {
         task: TaskId,
         slot: OwnedSemaphorePermit,
     ) -> Result<Report> {
-        let claim = manager.claim_task(task, self.node).await?;
+        let claim = self.record(|| manager.claim_task(task, self.node)).await?;
         let Some(task) = manager.get_task(task)? else { return Ok(Report::Over) };
-        let assignment = Assignment::new(self.shared, self.job, task, claim, slot);
+        let assignment = Assignment::new(self.shared.clone(), Arc::clone(&self.job), task, claim, slot);
         let copied = tokio::select! {
             biased;
             () = self.halt.cancelled() => None,
@@ -64,16 +72,14 @@ impl Attempts {
         };
         let report = match copied {
             Some(Ok(())) => {
-                persist(&self.options, || manager.complete_task(claim)).await?;
+                self.record(|| manager.complete_task(claim)).await?;
                 return Ok(Report::Completed);
             }
             Some(Err(failure)) => {
                 let reason = short(failure.error.chain());
                 match failure.kind {
-                    FailureKind::Permanent => {
-                        persist(&self.options, || manager.fail_task(claim, &reason)).await
-                    }
-                    _ => persist(&self.options, || manager.release_task(claim, &reason)).await,
+                    FailureKind::Permanent => self.record(|| manager.fail_task(claim, &reason)).await,
+                    _ => self.record(|| manager.release_task(claim, &reason)).await,
                 }
                 .map(|()| Report::Failed(failure))
             }
@@ -81,6 +87,26 @@ impl Attempts {
         };
         assignment.forget_copied();
         report
+    }
+
+    /// Repeats what the catalog does not take now, until it does, or has not for long, or the run halts.
+    async fn record<T, W: Future<Output = Result<T>>>(&self, mut work: impl FnMut() -> W) -> Result<T> {
+        let mut delays = backoff(&self.options);
+        let end = Instant::now() + CATALOG_AWAY_MAX;
+        loop {
+            let error = match work().await {
+                Err(error) if error.kind() == ErrorKind::Unavailable && Instant::now() < end => error,
+                result => return result,
+            };
+            tracing::debug!(error = error.chain(), "the catalog was not available, trying again");
+            let waiting = short(error.chain());
+            self.shared.progress.send_modify(|progress| progress.waiting = waiting);
+            let delay = delays.next().unwrap_or(self.options.retry_delay_max).min(CATALOG_DELAY_MAX);
+            tokio::select! {
+                () = self.halt.cancelled() => return Err(error),
+                () = sleep(delay) => {}
+            }
+        }
     }
 }
 

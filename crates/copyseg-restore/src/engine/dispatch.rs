@@ -132,7 +132,11 @@ impl Dispatcher<'_> {
                     self.reconsider(task)?;
                     None
                 }
-                _ = timer.tick() => self.keep_time().await?,
+                _ = timer.tick() => match self.keep_time().await {
+                    // Attempts wait for the catalog, and say when that takes too long.
+                    Err(error) if error.kind() == ErrorKind::Unavailable => None,
+                    kept => kept?,
+                },
                 // A task is claimed when an object slot is free, which it keeps for its first object.
                 Ok(slot) = slots.acquire_owned(), if !self.ready.is_empty() => {
                     if let Some(task) = self.ready.pop_first() {

@@ -1,0 +1,79 @@
+//! A restore whose catalog is in etcd members of its own.
+
+use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
+
+use copyseg_test_etcd::{Member, Server};
+use copyseg_tests::{Command, Running, Stage};
+use serde_json::Value;
+
+/// A stage, and the members that its catalog is in.
+pub(crate) struct Cluster {
+    pub(crate) stage: Stage,
+    pub(crate) members: Vec<Member>,
+    url: String,
+}
+
+impl Cluster {
+    /// On one member.
+    pub(crate) fn new(stage: Stage) -> Self {
+        Self::of(1, stage)
+    }
+
+    /// On so many members, all of which serve.
+    pub(crate) fn of(members: usize, stage: Stage) -> Self {
+        let mut members = Member::cluster(&Server::of_test(), members, &[]);
+        members.iter_mut().for_each(Member::serves);
+        let endpoints: Vec<_> = members.iter().map(|member| member.endpoint.as_str()).collect();
+        let url = format!("etcd://{}/test?lease_s=2&timeout_ms=20000", endpoints.join(","));
+        Self { stage, members, url }
+    }
+
+    pub(crate) fn command(&self, line: &str) -> Command {
+        self.stage.command(line).env("COPYSEG_CATALOG", &self.url)
+    }
+
+    /// A restore that is under way and has copied some segments, but not all.
+    pub(crate) fn leader(&self) -> Running {
+        let mut leader = self.command("restore snapshot restored --output json").start_listening();
+        self.stage.wait_for_segments(&mut leader, 10);
+        assert!(!leader.has_ended(), "the restore is under way");
+        leader
+    }
+
+    /// A standby that has found the leader, which must stand still.
+    pub(crate) fn standby(&self, leader: &Running) -> Running {
+        let notes = self.stage.join("notes");
+        let standby = self.command("restore snapshot restored --standby");
+        let standby = standby.stderr(fs::File::create(&notes).unwrap()).start();
+        while !fs::read_to_string(&notes).unwrap().contains("standing by") {
+            sleep(Duration::from_millis(10));
+        }
+        let note = fs::read_to_string(&notes).unwrap();
+        assert!(note.contains(&format!("process {} on ", leader.id())), "{note}");
+        standby
+    }
+
+    /// The owner of the store, and what it committed last.
+    pub(crate) fn head(&self) -> copyseg::Head {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            copyseg::open_catalog_read_only(&self.url).await.unwrap().head().await.unwrap()
+        })
+    }
+
+    /// The one job.
+    pub(crate) fn job(&self) -> Value {
+        let list = self.command("job list -o json").run().exits(0).json();
+        assert_eq!(list["items"].as_array().map(Vec::len), Some(1), "{list}");
+        list["items"][0].clone()
+    }
+
+    pub(crate) fn assert_completed(&self) {
+        self.stage.assert_restored();
+        assert_eq!(self.job()["state"], "completed");
+        let checked = self.command("check -o json").run().exits(0).json();
+        assert_eq!(checked["problems"].as_array().map(Vec::len), Some(0), "{checked}");
+    }
+}
