@@ -85,6 +85,19 @@ fn a_restore_after_a_crash_waits_for_the_dead_leader_and_says_so() {
 }
 
 #[test]
+fn a_restore_is_the_same_whichever_members_of_the_cluster_are_named() {
+    let mut cluster = Cluster::of(3, Stage::large());
+    cluster.name(0..2);
+    assert!(cluster.leader().kill(), "it was killed on its way");
+    cluster.name(1..3);
+    cluster.command("restore snapshot restored --standby").run().exits(0);
+    cluster.assert_completed();
+    cluster.name(0..1);
+    let again = cluster.command("restore snapshot restored").run().exits(0);
+    assert!(again.stdout.contains("already restored"), "{again:?}");
+}
+
+#[test]
 fn an_operator_sees_waits_and_cancels_beside_the_leader() {
     let cluster = Cluster::new(Stage::large());
     let leader = cluster.leader();

@@ -113,7 +113,8 @@ async fn open_location(location: Location) -> Result<Arc<dyn Catalog>> {
 /// The one URL of the store at `url`, without secrets: the same for every name of the same store.
 ///
 /// A store that is not there yet may get another one once it is; ask after opening it. On etcd it is that of the members
-/// that `url` names, in whatever order: name the same ones everywhere.
+/// that `url` names, in whatever order, as nothing else is known without asking them: whoever compares it must take two
+/// such URLs for the same store when the same jobs are in it, as `copyseg-restore` does.
 ///
 /// ```
 /// # fn main() -> copyseg::Result<()> {

@@ -1,6 +1,7 @@
 //! A restore whose catalog is in etcd members of its own.
 
 use std::fs;
+use std::ops::Range;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -25,9 +26,15 @@ impl Cluster {
     pub(crate) fn of(members: usize, stage: Stage) -> Self {
         let mut members = Member::cluster(&Server::of_test(), members, &[]);
         members.iter_mut().for_each(Member::serves);
-        let endpoints: Vec<_> = members.iter().map(|member| member.endpoint.as_str()).collect();
-        let url = format!("etcd://{}/test?lease_s=2&timeout_ms=20000", endpoints.join(","));
-        Self { stage, members, url }
+        let mut cluster = Self { stage, members, url: String::new() };
+        cluster.name(0..cluster.members.len());
+        cluster
+    }
+
+    /// From now on names these members alone.
+    pub(crate) fn name(&mut self, members: Range<usize>) {
+        let endpoints: Vec<_> = self.members[members].iter().map(|member| member.endpoint.as_str()).collect();
+        self.url = format!("etcd://{}/test?lease_s=2&timeout_ms=20000", endpoints.join(","));
     }
 
     pub(crate) fn command(&self, line: &str) -> Command {

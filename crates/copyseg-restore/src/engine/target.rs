@@ -67,8 +67,15 @@ impl Run<'_> {
         Err(self.refused(owner, NOT_KNOWN_TO_HAVE_ENDED))
     }
 
+    /// Whether the owner is a try at this same request, from the same catalog. A catalog has more than one URL when it is
+    /// on a cluster of which not all members are named; the job that drew the owner's name is in one catalog alone.
     pub(super) fn is_same_restore(&self, owner: &Owner) -> bool {
+        let knows = || {
+            let job = self.manager.get_job(owner.job).ok().flatten();
+            job.is_some_and(|job| options::restore_of(&job) == Some(&owner.restore))
+        };
         owner.is_of(self.request, self.catalog_url)
+            || (owner.source == self.request.source.as_str() && knows())
     }
 
     pub(super) fn is_server_side(&self) -> bool {

@@ -56,6 +56,25 @@ async fn a_second_restore_from_another_catalog_is_refused_naming_the_first() {
 }
 
 #[tokio::test]
+async fn a_catalog_is_known_by_its_jobs_whichever_members_of_its_cluster_a_url_names() {
+    const SOME: &str = "etcd://a:2379,b:2379/x";
+    const OTHERS: &str = "etcd://c:2379/x";
+    let fixture = Fixture::new().await;
+    begin(&fixture).await;
+    let first = fixture.jobs()[0].id;
+    assert!(completed(&run(&fixture.manager, SOME, &fixture.request()).await.unwrap()), "it goes on");
+    assert_eq!(fixture.jobs().len(), 1);
+    let again = run(&fixture.manager, OTHERS, &fixture.request()).await.unwrap();
+    assert!(matches!(again, Outcome::Completed { already: true, job, .. } if job == first), "{again:?}");
+
+    let fixture = Fixture::new().await;
+    begin(&fixture).await;
+    fixture.manager.cancel_job(fixture.jobs()[0].id, "enough").await.unwrap();
+    assert!(completed(&run(&fixture.manager, OTHERS, &fixture.request()).await.unwrap()), "it starts over");
+    fixture.assert_restored().await;
+}
+
+#[tokio::test]
 async fn a_second_restore_of_another_source_is_refused_naming_the_first() {
     let fixture = Fixture::new().await;
     begin(&fixture).await;
