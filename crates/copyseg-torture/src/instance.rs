@@ -70,6 +70,22 @@ impl Instance {
     }
 }
 
+/// Does `work`; `None` if the process died under it.
+pub async fn or_dead<T>(instance: &Instance, work: impl Future<Output = T>) -> Option<T> {
+    let died = async {
+        while !instance.crash.crashed() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // Whoever can still be answered is.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    tokio::select! {
+        biased;
+        outcome = work => Some(outcome),
+        () = died => None,
+    }
+}
+
 /// Runs `work` on a runtime of its own, with one thread. `paused` lets time run ahead whenever everybody waits for it,
 /// which suits a storage in memory; others wait for real.
 pub fn run<T>(paused: bool, work: impl Future<Output = T>) -> T {

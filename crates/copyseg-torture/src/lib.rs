@@ -10,10 +10,12 @@ mod etcd_member;
 mod visible;
 mod instance;
 pub mod history;
+mod model;
 
 #[cfg(feature = "etcd-tests")]
 pub use etcd_member::EtcdMember;
-pub use instance::{Instance, run};
+pub use instance::{Instance, or_dead, run};
+pub use model::{Program, play, program};
 pub use storage::{Backend, Storage, TINY};
 pub use trial::{Round, Trial};
 pub use visible::{Visible, records, tamper};

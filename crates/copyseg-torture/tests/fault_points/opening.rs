@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use copyseg_core::{ErrorKind, JobAction, JobId, MetaManager, NewJob, Operation, RecordKey, RecordKind};
-use copyseg_torture::{Backend, Instance, Storage, TINY, Trial, Visible, run, tamper};
+use copyseg_torture::{Backend, Instance, Storage, TINY, Trial, Visible, or_dead, run, tamper};
 
 use super::Draw;
-use super::point::{Failure, Plan, kept, or_dead};
+use super::point::{Failure, Plan, kept};
 use super::seed::{LAST_BROUGHT_ID, options, seeded};
 
 /// A store to be opened.

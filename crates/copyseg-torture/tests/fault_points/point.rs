@@ -1,11 +1,10 @@
 //! One operation, failed at one point.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use copyseg_conformance::Fault;
 use copyseg_core::{Event, Job, JobId, MetaManager, Result, Revision, Subscription, Task, TaskId};
-use copyseg_torture::{Backend, Instance, Storage, Visible};
+use copyseg_torture::{Backend, Instance, Storage, Visible, or_dead};
 use futures::FutureExt;
 
 use super::operations::Operation;
@@ -188,22 +187,6 @@ async fn open(storage: &Storage) -> (Instance, MetaManager) {
 /// How many tasks are kept though nothing shows them: those of job 98, while its damaged record is there.
 pub(crate) fn kept(stored: &Visible) -> usize {
     if stored.set_aside.contains(&job_key(98)) { 2 } else { 0 }
-}
-
-/// Does `work`; `None` if the process died under it.
-pub(crate) async fn or_dead<T>(instance: &Instance, work: impl Future<Output = T>) -> Option<T> {
-    let died = async {
-        while !instance.crash.crashed() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        // Whoever can still be answered is.
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    };
-    tokio::select! {
-        biased;
-        outcome = work => Some(outcome),
-        () = died => None,
-    }
 }
 
 fn catch_up(subscription: &mut Subscription, told: &mut Visible) {
