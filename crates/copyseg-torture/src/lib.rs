@@ -15,7 +15,7 @@ mod model;
 #[cfg(feature = "etcd-tests")]
 pub use etcd_member::EtcdMember;
 pub use instance::{Instance, or_dead, run};
-pub use model::{Program, play, program};
+pub use model::{Program, follow, program, program_of_jumps};
 pub use storage::{Backend, Storage, TINY};
 pub use trial::{Round, Trial};
 pub use visible::{Visible, records, tamper};

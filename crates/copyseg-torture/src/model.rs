@@ -8,6 +8,7 @@ mod rules;
 mod queries;
 mod driver;
 mod program;
+mod follow;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,7 +18,8 @@ use copyseg_core::{
     Timestamp,
 };
 
-pub use program::{Program, play, program};
+pub use follow::follow;
+pub use program::{Program, program, program_of_jumps};
 
 /// Jobs and tasks, and what else a caller can notice.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -53,11 +53,11 @@ fn every_pair_of_fault_points() {
     let mut trial = Trial::new("every_pair_of_fault_points", 12);
     let all = all();
     while let Some(mut round) = trial.round() {
-        let mut draw = Draw(round.seed());
-        let (operation, whole) = &all[draw.below(all.len())];
-        let first = Failure::Fault(Fault::ALL[draw.below(Fault::ALL.len())]);
+        let mut random = fastrand::Rng::with_seed(round.seed());
+        let (operation, whole) = &all[random.usize(..all.len())];
+        let first = Failure::Fault(Fault::ALL[random.usize(..Fault::ALL.len())]);
         // All but the last, which are two failures by themselves.
-        let second = Failure::ALL[draw.below(Failure::ALL.len() - 1)];
+        let second = Failure::ALL[random.usize(..Failure::ALL.len() - 1)];
         round.count("pairs of fault points", run(true, every_pair(operation, *whole, [first, second])));
     }
 }
@@ -88,10 +88,10 @@ fn some_fault_points(name: &'static str, backend: &Backend, operations_at_once: 
     let mut trial = Trial::new(name, 1);
     let all = all();
     while let Some(mut round) = trial.round() {
-        let mut draw = Draw(round.seed());
+        let mut random = fastrand::Rng::with_seed(round.seed());
         for _ in 0..operations_at_once {
-            let (operation, whole) = &all[draw.below(all.len())];
-            let failure = Failure::ALL[draw.below(Failure::ALL.len())];
+            let (operation, whole) = &all[random.usize(..all.len())];
+            let failure = Failure::ALL[random.usize(..Failure::ALL.len())];
             let points = run(false, every_point(backend, operation, *whole, &[failure]));
             round.count("operations", 1);
             round.count("fault points", points);
@@ -120,15 +120,4 @@ fn fault_points_on_etcd() {
 fn all() -> Vec<(Operation, bool)> {
     let whole = operations().into_iter().map(|operation| (operation, true));
     whole.chain(operations_in_parts().into_iter().map(|operation| (operation, false))).collect()
-}
-
-/// Random numbers that follow from a seed.
-struct Draw(u64);
-
-impl Draw {
-    fn below(&mut self, limit: usize) -> usize {
-        // The generator of Knuth's MMIX; its high bits are random enough to choose by.
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % limit
-    }
 }

@@ -84,7 +84,7 @@ pub(crate) enum Reopening {
 
 impl Program {
     /// How many steps it has.
-    pub fn steps(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.steps.len()
     }
 }
@@ -104,6 +104,16 @@ pub fn program(steps_max: usize) -> impl Strategy<Value = Program> {
     (jobs, vec(step(), 1..steps_max), queries(START)).prop_map(|(jobs, steps, queries)| Program {
         steps: jobs.into_iter().chain(steps).collect(),
         queries,
+    })
+}
+
+/// Any run in which the wall clock steps by up to so many hours, back or forth, before each step.
+pub fn program_of_jumps(steps_max: usize, hours: i64) -> impl Strategy<Value = Program> {
+    let jumps = vec(-3_600 * hours..3_600 * hours, steps_max + 4);
+    (program(steps_max), jumps).prop_map(|(program, jumps)| {
+        let steps = program.steps.into_iter().zip(jumps);
+        let steps = steps.flat_map(|(step, seconds)| [Step::JumpClock(seconds), step]).collect();
+        Program { steps, ..program }
     })
 }
 
@@ -133,7 +143,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Plays a run on a new storage and on the model, and returns how many questions were asked. Panics where they differ.
-pub async fn play(backend: &Backend, program: &Program) -> u64 {
+pub(super) async fn play(backend: &Backend, program: &Program) -> u64 {
     let mut world = World::new(backend).await;
     let mut asked = 0;
     for step in &program.steps {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use copyseg_core::{ErrorKind, JobAction, JobId, MetaManager, NewJob, Operation, RecordKey, RecordKind};
 use copyseg_torture::{Backend, Instance, Storage, TINY, Trial, Visible, or_dead, run, tamper};
 
-use super::Draw;
 use super::point::{Failure, Plan, kept};
 use super::seed::{LAST_BROUGHT_ID, options, seeded};
 
@@ -103,10 +102,10 @@ fn every_fault_point_of_opening() {
 fn fault_points_of_opening_files() {
     let mut trial = Trial::new("fault_points_of_opening_files", 4);
     while let Some(mut round) = trial.round() {
-        let mut draw = Draw(round.seed());
-        let backend = [Backend::Redb, Backend::Sled][draw.below(2)].clone();
-        let (store, failure) = (STORES[draw.below(3)], Failure::ALL[draw.below(Failure::ALL.len())]);
-        let plan = [Plan { call: draw.below(8) as u64, failure }];
+        let mut random = fastrand::Rng::with_seed(round.seed());
+        let backend = [Backend::Redb, Backend::Sled][random.usize(..2)].clone();
+        let (store, failure) = (STORES[random.usize(..3)], Failure::ALL[random.usize(..Failure::ALL.len())]);
+        let plan = [Plan { call: random.u64(..8), failure }];
         round.count("points reached", u64::from(run(false, try_opening(&backend, store, &plan))));
     }
 }

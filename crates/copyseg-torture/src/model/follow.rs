@@ -1,0 +1,34 @@
+//! A run from the seed of a round, made as short as possible if it fails.
+
+use std::cell::Cell;
+
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+
+use super::program::{Program, play};
+use crate::instance::run;
+use crate::storage::Backend;
+use crate::trial::Round;
+
+/// Draws one of `programs` by the seed of the round, and lets the manager follow the model through it.
+///
+/// # Panics
+/// When they differ, with the shortest run that was found to show it.
+pub fn follow(round: &mut Round<'_>, backend: &Backend, programs: impl Strategy<Value = Program>) {
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&round.seed().to_le_bytes());
+    let config = Config { cases: 1, failure_persistence: None, max_shrink_iters: 5_000, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
+    let program = programs.new_tree(&mut runner).unwrap();
+    round.count("steps", program.current().len() as u64);
+    let asked = Cell::new(0);
+    let paused = matches!(backend, Backend::Memory);
+    let outcome = runner.run_one(program, |program| {
+        asked.set(asked.get() + run(paused, play(backend, &program)));
+        Ok::<(), TestCaseError>(())
+    });
+    round.count("queries", asked.get());
+    if let Err(TestError::Fail(reason, program)) = outcome {
+        panic!("{reason}\nthe shortest run that shows it:\n{program}");
+    }
+}
