@@ -143,6 +143,20 @@ impl Stage {
         assert!(left.is_empty(), "left over or missing: {left:?}");
     }
 
+    /// What tells each file in the target from any other that might take its place.
+    ///
+    /// # Panics
+    /// If one cannot be looked at.
+    pub fn identities(&self) -> Vec<(PathBuf, [i64; 3])> {
+        let target = self.join("restored");
+        let identity = |file: PathBuf| {
+            let metadata = fs::metadata(target.join(&file)).expect("it was just found");
+            let inode = i64::try_from(metadata.ino()).expect("inodes are small");
+            (file, [inode, metadata.mtime_nsec(), metadata.ctime_nsec()])
+        };
+        files_below(&target).into_iter().map(identity).collect()
+    }
+
     fn segment_folders(&self) -> usize {
         let Ok(entries) = fs::read_dir(self.join("restored")) else { return 0 };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());

@@ -26,7 +26,7 @@ use self::heartbeats::Heartbeats;
 use crate::catalog::{Catalog, Limits, RecordKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Snapshot;
-use crate::time::{Clock, SystemClock};
+use crate::time::{Clock, SystemClock, Timestamp};
 use crate::txn::{Txn, WriteSet};
 
 /// How a [`MetaManager`] runs.
@@ -241,6 +241,11 @@ impl MetaManager {
             None => self.shared.check_running()?,
         }
         result
+    }
+
+    /// The time on the clock of this manager.
+    pub fn now(&self) -> Timestamp {
+        self.shared.options.clock.now()
     }
 
     /// Refuses new work, writes what was accepted, answers every waiting caller, and lets go of the storage.

@@ -42,7 +42,7 @@ impl CopyWorker {
                     None => assignment.slot().await,
                 };
                 let to = layout::copied(&file.name, segment.target);
-                self.copy_file(assignment, &file, &to, &layout::staging(restore), verify).await
+                self.copy_file(assignment, &file, &to, verify).await
             }
         });
         let copies: Vec<_> = copies.collect();
@@ -60,7 +60,6 @@ impl CopyWorker {
         assignment: &Assignment,
         file: &File,
         to: &str,
-        staging: &str,
         verify: Verify,
     ) -> Result<(), Failure> {
         if self.target.copy_from(&*self.source, file, to).await? {
@@ -73,7 +72,7 @@ impl CopyWorker {
             counted.lock().add(chunk);
             reporter.copied(chunk.len() as u64);
         });
-        self.target.write(to, staging, file.bytes, content.boxed()).await?;
+        self.target.write(to, assignment.staging(), file.bytes, content.boxed()).await?;
         let sum = *sum.lock();
         if sum.bytes != file.bytes {
             let what = self.source.describe(&file.name);

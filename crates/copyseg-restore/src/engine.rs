@@ -5,6 +5,7 @@
 //! dispatch  claim tasks, retry, watch heartbeats, deadline, stop           -> engine/dispatch.rs, attempt.rs
 //! publish   check the target, decide the outcome at its one key            -> engine/publish.rs
 //! ```
+//! All the while `engine/watchdog.rs` looks whether the catalog answers, and whose the target is.
 //!
 //! Every step may be cut short at any point, by a crash or by dropping it; the next run goes on from what the
 //! catalog and the target say.
@@ -14,6 +15,7 @@ mod dispatch;
 mod prepare;
 mod publish;
 mod target;
+mod watchdog;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -88,8 +90,8 @@ pub async fn restore(
 }
 
 /// Refuses a request that cannot be carried out, so that a caller need not create the catalog `catalog_url` first.
-/// Nothing is written. It lists the whole source, unless the target has an owner: then a catalog that is there has
-/// to say.
+/// Nothing is written. It lists the whole source, unless the target is one of a restore: then a catalog that is there
+/// has to say.
 ///
 /// # Errors
 /// [`InvalidArgument`](ErrorKind::InvalidArgument) as from [`restore`], and for a catalog in the snapshot, which would
@@ -103,9 +105,12 @@ pub async fn check(request: &RestoreRequest, catalog_url: &str) -> Result<()> {
         request.source.check_without_catalog(catalog)?;
     }
     let (source, target) = (request.source.storage(), request.target.storage());
+    let is_new = catalog.and_then(|it| it.local_path().map(|path| !path.exists())).unwrap_or(false);
     if let Some(owner) = Owner::read(&*target).await? {
-        let is_new = catalog.and_then(|it| it.local_path().map(|path| !path.exists())).unwrap_or(false);
         return if is_new { target::check_may_take_anew(request, catalog_url, &owner).await } else { Ok(()) };
+    }
+    if !is_new && target::has_plan(&*target).await? {
+        return Ok(());
     }
     target::check_vacant(&request.target).await?;
     Plan::of_snapshot(&*source).await?.check_names(&*target)
@@ -128,6 +133,8 @@ pub async fn restore_with(
     let _turn = Turn::take(catalog_url, request.target.as_str())?;
     progress.send_replace(RestoreProgress::default());
     let run = Run {
+        name: random_name()?,
+        begun: Mutex::default(),
         manager,
         catalog_url,
         request,
@@ -144,6 +151,10 @@ pub async fn restore_with(
 
 /// One run of a restore.
 struct Run<'a> {
+    /// A random name, which no other run has.
+    name: String,
+    /// The restores for which this run has opened a staging folder.
+    begun: Mutex<Vec<String>>,
     manager: &'a MetaManager,
     catalog_url: &'a str,
     request: &'a RestoreRequest,
@@ -156,25 +167,29 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn outcome(&self) -> Result<Outcome> {
+        let outcome = tokio::select! {
+            biased;
+            outcome = self.prepare_and_run() => outcome,
+            error = self.lost_catalog() => Err(error),
+        };
+        let has_ended = matches!(
+            outcome,
+            Ok(Outcome::Completed { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. })
+        );
+        self.clean_up(has_ended).await;
+        outcome
+    }
+
+    async fn prepare_and_run(&self) -> Result<Outcome> {
         let prepared = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Ok(Outcome::Stopped { job: self.progress.borrow().job }),
             prepared = self.prepare() => prepared?,
         };
-        let job = match prepared {
-            Prepared::Already(outcome) => return Ok(outcome),
-            Prepared::Job(job) => job,
-        };
-        let outcome = self.run(&job).await;
-        match &outcome {
-            Ok(Outcome::Completed { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. }) => {
-                self.sweep(options::restore_of(&job), true).await;
-            }
-            // Another process goes on with it, and may be using the staging folder.
-            Err(error) if error.kind() == ErrorKind::Fenced => {}
-            Ok(Outcome::Stopped { .. }) | Err(_) => self.sweep(options::restore_of(&job), false).await,
+        match prepared {
+            Prepared::Already(outcome) => Ok(outcome),
+            Prepared::Job(job) => self.run(&job).await,
         }
-        outcome
     }
 
     async fn run(&self, job: &Arc<Job>) -> Result<Outcome> {
@@ -184,6 +199,7 @@ impl Run<'_> {
                 Halt::Stopped => return Ok(Outcome::Stopped { job: Some(job.id) }),
                 Halt::Ended(job) => return self.acknowledge(&job).await,
                 Halt::Failed(reason) => return self.abort(job, JobState::Failed, &reason).await,
+                Halt::Late(reason) => return self.give_up(job, &reason).await,
                 Halt::Blocked(error) => return self.wait_for_help(job, error).await,
             }
         }
@@ -194,28 +210,56 @@ impl Run<'_> {
         }
     }
 
-    /// Leaves the job as it is, with a word on why it waits.
+    /// Leaves the job as it is, with a word on why it waits, unless it is in other hands.
     async fn wait_for_help(&self, job: &Job, error: Error) -> Result<Outcome> {
+        match self.lost_target(job).await {
+            Ok(Some(reason)) => return self.yield_target(job, JobState::Failed, &reason).await,
+            Ok(None) => {}
+            Err(error) => tracing::warn!(error = error.chain(), "whose the target is could not be asked"),
+        }
         let reason = copyseg_core::JobAction::Reason(short(format!("waits: {}", error.chain())));
-        if let Err(error) = self.manager.update_job(job.id, [reason]).await {
-            tracing::warn!(job = %job.id, %error, "the reason why the job waits could not be recorded");
+        match self.manager.update_job(job.id, [reason]).await {
+            Err(fenced) if fenced.kind() == ErrorKind::Fenced => return Err(fenced),
+            Err(error) => {
+                tracing::warn!(job = %job.id, %error, "the reason why the job waits could not be recorded");
+            }
+            Ok(_) => {}
         }
         Err(error)
     }
 
-    /// Removes what this restore left unfinished, and at its end its plan. The next run does it again.
-    async fn sweep(&self, restore: Option<&str>, ended: bool) {
-        let Some(restore) = restore else { return };
-        let sweep = async {
-            self.target.sweep(&layout::staging(restore)).await?;
-            if ended && self.lost_target(restore).await?.is_none() {
-                self.target.remove(layout::PLAN).await?;
+    /// The folder of this run for what is unfinished.
+    fn staging(&self, restore: &str) -> String {
+        format!("{}/{}", layout::staging(restore), self.name)
+    }
+
+    /// Removes what this run left unfinished, after which nothing that is still on its way can appear; and when the
+    /// restore has ended, its plan.
+    async fn clean_up(&self, has_ended: bool) {
+        let begun = std::mem::take(&mut *self.begun.lock());
+        let clean_up = async {
+            for restore in &begun {
+                self.target.sweep(layout::STAGING, &self.staging(restore)).await?;
+                if has_ended {
+                    self.target.remove(&layout::plan(restore)).await?;
+                }
             }
             Ok(())
         };
-        let sweep = async { if ended { sweep.await } else { within_grace(sweep).await } };
-        if let Err(error) = sweep.await {
-            tracing::warn!(restore, error = error.chain(), "staging files could not be removed");
+        let cleaned = if has_ended { clean_up.await } else { within_grace(clean_up).await };
+        if let Err(error) = cleaned {
+            tracing::warn!(error = error.chain(), "unfinished files could not be removed");
+        }
+    }
+
+    /// Removes what any run of a completed restore left. The next run does it again.
+    async fn sweep(&self, restore: &str) {
+        let sweep = async {
+            self.target.sweep(layout::STAGING, &layout::staging(restore)).await?;
+            self.target.remove(&layout::plan(restore)).await
+        };
+        if let Err(failure) = sweep.await {
+            tracing::warn!(restore, error = failure.error.chain(), "unfinished files could not be removed");
         }
     }
 }
@@ -259,6 +303,15 @@ fn short(mut reason: String) -> String {
         reason.push_str("...");
     }
     reason
+}
+
+/// 64 random bits, in hexadecimal digits.
+fn random_name() -> Result<String> {
+    let random = getrandom::u64().map_err(|error| {
+        let message = "the operating system supplied no random number";
+        Error::with_source(ErrorKind::Unavailable, message, error.to_string())
+    })?;
+    Ok(format!("{random:016x}"))
 }
 
 /// Repeats what storage cannot do now, a bounded number of times.

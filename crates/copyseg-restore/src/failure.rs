@@ -6,6 +6,9 @@ use std::path::Path;
 use copyseg_core::{Error, ErrorKind};
 use rustix::io::Errno;
 
+const MORE_DESCRIPTORS: &str = ": raise the limit on open files (`ulimit -n`) or copy fewer objects at once, then run \
+                                the same restore again to go on";
+
 /// What to do about a [`Failure`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
@@ -60,14 +63,19 @@ impl Failure {
                 (FailureKind::Permanent, ": something on this path is not a folder: choose another")
             }
             IsADirectory | InvalidFilename | InvalidInput => (FailureKind::Permanent, ""),
-            _ if is_out_of_descriptors(&error) => (
-                FailureKind::Blocked,
-                ": raise the limit on open files (`ulimit -n`) or copy fewer objects at once, then run the same restore \
-                 again to go on",
-            ),
+            _ if is_out_of_descriptors(&error) => (FailureKind::Blocked, MORE_DESCRIPTORS),
             _ => (FailureKind::Transient, ""),
         };
         Self::caused(kind, format!("cannot {operation} {path}{advice}"), error)
+    }
+
+    /// What it means that the unfinished file `path` is gone, or cannot be made because its folder is.
+    pub(crate) fn of_staging(path: &Path, error: io::Error) -> Self {
+        let message = format!(
+            "the unfinished file {} was removed: by another process that goes on with this restore or took its target              over, or by somebody who cleared the folder; run the same restore again to see where it stands",
+            path.display()
+        );
+        Self::caused(FailureKind::Blocked, message, error)
     }
 
     /// What `error` of a remote store means for the attempt to `operation` (a verb) the object `url`.
@@ -85,6 +93,7 @@ impl Failure {
             | NotSupported { .. }
             | NotImplemented { .. }
             | UnknownConfigurationKey { .. } => (FailureKind::Permanent, ""),
+            error if is_caused_by_lack_of_descriptors(error) => (FailureKind::Blocked, MORE_DESCRIPTORS),
             _ => (FailureKind::Transient, ""),
         };
         Self::caused(kind, format!("cannot {operation} {url}{advice}"), error)
@@ -112,6 +121,12 @@ impl From<Failure> for Error {
 /// Whether this process, or the whole system, can open no more files; the standard library has no kind for it.
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// Clients of remote stores bury it below errors of their own.
+fn is_caused_by_lack_of_descriptors(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.filter_map(|cause| cause.downcast_ref()).any(is_out_of_descriptors)
 }
 
 #[cfg(test)]
@@ -142,5 +157,22 @@ mod tests {
             message.starts_with("cannot write /restored/7/ids.npy") && message.contains(advice),
             "{message}"
         );
+    }
+
+    #[rstest]
+    #[case(Errno::MFILE, FailureKind::Blocked, "raise the limit on open files")]
+    #[case(Errno::NFILE, FailureKind::Blocked, "raise the limit on open files")]
+    #[case(Errno::CONNRESET, FailureKind::Transient, "")]
+    fn a_lack_of_descriptors_is_found_below_the_errors_of_a_remote_store(
+        #[case] cause: Errno,
+        #[case] kind: FailureKind,
+        #[case] advice: &str,
+    ) {
+        let cause = io::Error::from(cause);
+        let client = Error::with_source(ErrorKind::Unavailable, "the client cannot connect", cause);
+        let error = object_store::Error::Generic { store: "S3", source: Box::new(client) };
+        let failure = Failure::of_object("read", "s3://bucket/nightly/7/ids.npy", error);
+        assert_eq!(failure.kind, kind);
+        assert!(failure.error.to_string().contains(advice), "{failure:?}");
     }
 }

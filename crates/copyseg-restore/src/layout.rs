@@ -4,8 +4,8 @@
 //! <target>/<target segment id>/<the files of the source segment>
 //! <target>/_copyseg/owner      whose target this is
 //! <target>/_copyseg/outcome    the manifest, or the marker of an aborted restore
-//! <target>/_copyseg/plan       the planned files by name, while the restore is unfinished
-//! <target>/_copyseg/staging/   unfinished files and notes of unfinished uploads
+//! <target>/_copyseg/plan-<restore>             the planned files by name, while the restore is unfinished
+//! <target>/_copyseg/staging/<restore>/<run>/   unfinished files and notes of unfinished uploads
 //! ```
 
 use copyseg_core::SegmentId;
@@ -14,16 +14,20 @@ use copyseg_core::SegmentId;
 pub(crate) const RECORDS: &str = "_copyseg";
 /// Names the restore that owns the target. Created before anything is copied.
 pub const OWNER: &str = "_copyseg/owner";
-/// Decides how the restore ended. Created once.
+/// Decides how the restore ended. Created once; only the mark of an earlier restore is ever replaced.
 pub const OUTCOME: &str = "_copyseg/outcome";
-/// The planned files, so that one that changed or went can be named.
-pub(crate) const PLAN: &str = "_copyseg/plan";
 /// The folder of the staging folders.
 pub(crate) const STAGING: &str = "_copyseg/staging";
 
-/// The staging folder of the restore with this random name.
+/// The folder of the staging folders of the restore with this random name, one for each of its runs.
 pub(crate) fn staging(restore: &str) -> String {
     format!("{STAGING}/{restore}")
+}
+
+/// The planned files of the restore with this random name, so that one that changed or went can be named. It is there
+/// only if the restore has owned the target and nobody has taken it over since.
+pub(crate) fn plan(restore: &str) -> String {
+    format!("{RECORDS}/plan-{restore}")
 }
 
 /// The file of a target segment that is copied from `name`, which begins with the folder of its source segment.

@@ -15,6 +15,8 @@
 //! restored/1/vectors.npy       a copy of the source segment's file, in a segment with a new id
 //! restored/_copyseg/owner      the restore that owns the target, created before anything is copied
 //! restored/_copyseg/outcome    the manifest; or, of a restore that failed or was cancelled, its marker
+//! restored/_copyseg/plan-*     while it is unfinished, what was planned
+//! restored/_copyseg/staging/   while it is unfinished, files that are not whole yet, in a folder for each run
 //! ```
 //! Segments count as restored once the [`Manifest`] names them. Other files in the target are left alone.
 //!
@@ -26,7 +28,8 @@
 //!
 //! # Local files
 //! Bytes are copied through a staging file that is synced and renamed, and the folders above it are synced,
-//! before a task counts as completed. They are read and written directly, not through `object_store`, whose local
+//! before a task counts as completed. A run begins by removing the staging folders of earlier ones: a process that was
+//! frozen and wakes up after another has gone on can put nothing in place any more. Files are read and written directly, not through `object_store`, whose local
 //! `copy` makes hard links and whose listing hides names like `x#1`.
 //!
 //! # Remote stores
@@ -57,6 +60,8 @@ pub use layout::{OUTCOME, OWNER};
 pub use location::{Location, RemoteStore};
 pub use request::{Outcome, Phase, RestoreOptions, RestoreProgress, RestoreRequest, Verify};
 pub use retention::{collect_garbage, expired};
+#[cfg(feature = "faults")]
+pub use storage::local::disk::{DiskCall, DiskHook};
 pub use tokio_util::sync::CancellationToken;
 pub use verdict::{Manifest, RestoredSegment};
 pub use worker::{Assignment, Slot, Worker};

@@ -13,6 +13,9 @@ use url::Url;
 use crate::failure::Failure;
 use crate::storage::Storage;
 use crate::storage::local::Local;
+use crate::storage::local::disk::Disk;
+#[cfg(feature = "faults")]
+use crate::storage::local::disk::DiskHook;
 use crate::storage::remote::Remote;
 
 /// A remote store: what `object_store` offers for every cloud and for memory.
@@ -86,6 +89,16 @@ impl Location {
         Ok(Self { url: canonical.into(), local_path: None, storage })
     }
 
+    /// The same local directory, with every call to the file system shown to `hook`.
+    #[cfg(feature = "faults")]
+    #[must_use]
+    pub fn with_hook(mut self, hook: Arc<DiskHook>) -> Self {
+        if let Some(path) = &self.local_path {
+            self.storage = Arc::new(Local::new(path.clone(), Disk { hook: Some(hook) }));
+        }
+        self
+    }
+
     /// The directory, if the location is local.
     pub fn local_path(&self) -> Option<&Path> {
         self.local_path.as_deref()
@@ -141,7 +154,7 @@ impl Location {
         let path = canonical_path(path).map_err(|error| Failure::of_file("resolve the path", path, error))?;
         let url = Url::from_file_path(&path)
             .map_err(|()| invalid(format!("{} cannot be written as a URL", path.display())))?;
-        let storage = Arc::new(Local::new(path.clone()));
+        let storage = Arc::new(Local::new(path.clone(), Disk::default()));
         Ok(Self { url: url.into(), local_path: Some(path), storage })
     }
 }

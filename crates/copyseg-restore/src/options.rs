@@ -26,6 +26,9 @@ pub(crate) fn check(options: &RestoreOptions) -> Result<()> {
     if options.attempts_max == 0 {
         return Err(refused("attempts must be at least 1".to_owned()));
     }
+    if options.catalog_timeout.is_zero() {
+        return Err(refused("the catalog timeout must be longer than zero".to_owned()));
+    }
     if options.heartbeat_timeout.is_zero() {
         return Err(refused("the heartbeat timeout must be longer than zero".to_owned()));
     }

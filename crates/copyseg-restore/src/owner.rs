@@ -73,8 +73,8 @@ impl Owner {
     }
 
     /// Takes a target that has no owner. If somebody was faster, answers who.
-    pub(crate) async fn create(&self, target: &dyn Storage) -> Result<Option<Self>> {
-        if target.create(layout::OWNER, &self.staging(), self.content().into()).await? {
+    pub(crate) async fn create(&self, target: &dyn Storage, staging: &str) -> Result<Option<Self>> {
+        if target.create(layout::OWNER, staging, self.content().into()).await? {
             return Ok(None);
         }
         // An earlier request of this same restore may have created it.
@@ -82,23 +82,29 @@ impl Owner {
     }
 
     /// Takes the target from `earlier`. If that is no longer its owner, answers who is.
-    pub(crate) async fn replace(&self, target: &dyn Storage, earlier: &Self) -> Result<Option<Self>> {
-        if target.replace(layout::OWNER, &self.staging(), &earlier.content(), self.content().into()).await? {
+    pub(crate) async fn replace(
+        &self,
+        target: &dyn Storage,
+        staging: &str,
+        earlier: &Self,
+    ) -> Result<Option<Self>> {
+        if target.replace(layout::OWNER, staging, &earlier.content(), self.content().into()).await? {
             return Ok(None);
         }
         Ok(Self::read(target).await?.filter(|found| found.restore != self.restore))
     }
 
-    /// Removes every segment of this restore from `target`, and what it left unfinished.
+    /// Removes every segment of this restore from `target`, and what it left unfinished. That goes first: then a
+    /// process that still copies for it can put nothing more in place.
     pub(crate) async fn remove_copies(&self, target: &dyn Storage) -> Result<(), Failure> {
+        target.sweep(layout::STAGING, &layout::staging(&self.restore)).await?;
         let segments = self.first_segment..=self.last_segment;
         for name in target.names("").await? {
             if layout::segment_of_folder(&name).is_some_and(|segment| segments.contains(&segment)) {
                 target.remove(&name).await?;
             }
         }
-        target.sweep(&layout::staging(&self.restore)).await?;
-        target.remove(layout::PLAN).await?;
+        target.remove(&layout::plan(&self.restore)).await?;
         target.settle(layout::RECORDS).await
     }
 
@@ -120,10 +126,6 @@ impl Owner {
     /// Whether this process runs on the host that the owner was made on.
     pub(crate) fn is_of_this_host(&self) -> bool {
         self.host == host()
-    }
-
-    fn staging(&self) -> String {
-        layout::staging(&self.restore)
     }
 
     fn content(&self) -> Vec<u8> {

@@ -23,7 +23,6 @@ pub(crate) struct Plan {
 /// The plan as it is kept beside the copies while the restore is unfinished.
 #[derive(Serialize, Deserialize)]
 struct StoredPlan {
-    restore: String,
     files: Vec<File>,
 }
 
@@ -83,13 +82,17 @@ impl Plan {
     }
 
     /// Keeps the names of the files in the target, so that a later run can tell which one changed.
-    pub(crate) async fn store(&self, target: &dyn Storage, restore: &str) -> Result<(), Failure> {
-        let files = self.segments.values().flatten().cloned().collect();
-        let plan = StoredPlan { restore: restore.to_owned(), files };
+    pub(crate) async fn store(
+        &self,
+        target: &dyn Storage,
+        restore: &str,
+        staging: &str,
+    ) -> Result<(), Failure> {
+        let plan = StoredPlan { files: self.segments.values().flatten().cloned().collect() };
         let content = serde_json::to_vec(&plan).map_err(|error| Failure::permanent(error.to_string()))?;
-        let (bytes, staging) = (content.len() as u64, layout::staging(restore));
+        let bytes = content.len() as u64;
         let content = stream::once(async { Ok(Bytes::from(content)) }).boxed();
-        target.write(layout::PLAN, &staging, bytes, content).await
+        target.write(&layout::plan(restore), staging, bytes, content).await
     }
 }
 
@@ -142,8 +145,8 @@ pub(crate) async fn unchanged_files(
     if fingerprint(&files) == planned.fingerprint {
         return Ok(files);
     }
-    let stored = target.read(layout::PLAN).await?.unwrap_or_default();
-    let stored = serde_json::from_slice::<StoredPlan>(&stored).ok().filter(|plan| plan.restore == restore);
+    let stored = target.read(&layout::plan(restore)).await?.unwrap_or_default();
+    let stored = serde_json::from_slice::<StoredPlan>(&stored).ok();
     let prefix = format!("{folder}/");
     let difference = stored.and_then(|mut plan| {
         plan.files.retain(|file| file.name.starts_with(&prefix));

@@ -65,6 +65,9 @@ pub struct RestoreOptions {
     pub retry_delay_max: Duration,
     /// A worker that moved no byte for this long has lost its task to another attempt.
     pub heartbeat_timeout: Duration,
+    /// A catalog that has not said for this long what became of a change ends the run; the same request goes on when
+    /// it is back.
+    pub catalog_timeout: Duration,
     /// Takes over a target that an unfinished restore of another source or catalog owns, removing what that
     /// one copied. Its process must be gone for good. A completed restore is never taken over.
     pub take_over: bool,
@@ -88,6 +91,7 @@ impl Default for RestoreOptions {
             retry_delay_min: Duration::from_millis(200),
             retry_delay_max: Duration::from_secs(30),
             heartbeat_timeout: Duration::from_secs(300),
+            catalog_timeout: Duration::from_secs(300),
             take_over: false,
         }
     }

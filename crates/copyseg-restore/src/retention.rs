@@ -12,7 +12,7 @@ use copyseg_core::{JobFilter, JobId, JobState, MetaManager, Result, Timestamp};
 /// # Errors
 /// Those of [`MetaManager::transact`]; the jobs removed before stay removed, and calling it again goes on.
 pub async fn collect_garbage(manager: &MetaManager, keep: Duration) -> Result<Vec<JobId>> {
-    let now = manager.transact(|txn| Ok(txn.now())).await?;
+    let now = manager.now();
     let mut removed = Vec::new();
     for job in manager.list_jobs(&expired(now, keep))? {
         if manager.remove_job(job.id).await? {

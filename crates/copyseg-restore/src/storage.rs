@@ -61,6 +61,10 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync {
     /// The file as it is now, if it is there.
     async fn find(&self, name: &str) -> Result<Option<File>, Failure>;
 
+    /// Makes the staging folder of a run. What follows writes only through it, and what is on its way through it
+    /// when it is [swept](Self::sweep) never appears, where folders exist.
+    async fn open_staging(&self, staging: &str) -> Result<(), Failure>;
+
     /// Creates a small file, whole and durable. False if there is one, which may be by an earlier request
     /// whose answer was lost, so that the caller has to read it.
     async fn create(&self, name: &str, staging: &str, content: Bytes) -> Result<bool, Failure>;
@@ -92,8 +96,9 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync {
     /// Removes a file, or a folder and all below it; nothing being there is fine.
     async fn remove(&self, name: &str) -> Result<(), Failure>;
 
-    /// Removes what unfinished writes left under the staging folder, uploads that were never completed included.
-    async fn sweep(&self, staging: &str) -> Result<(), Failure>;
+    /// Removes a folder of unfinished writes for good, uploads that were never completed included, and the folders
+    /// above it up to `top` that are empty then.
+    async fn sweep(&self, top: &str, folder: &str) -> Result<(), Failure>;
 
     /// The place and name for people.
     fn describe(&self, name: &str) -> String;

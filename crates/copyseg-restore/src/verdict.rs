@@ -1,16 +1,21 @@
 //! How a restore ended, decided by one create-only key: the manifest, or the marker of an aborted restore.
 //!
 //! A consumer that finds a manifest finds every segment it names, whole. There is never one beside a marker,
-//! because they share a key.
+//! because they share a key. The marker of an earlier restore stays there until the outcome of the next one replaces
+//! it.
 
 use copyseg_core::{Error, ErrorKind, Job, JobId, JobState, Result, SegmentId, SegmentPair};
 use serde::{Deserialize, Serialize};
 
 use crate::layout;
 use crate::location::Location;
+use crate::owner::Owner;
 use crate::storage::Storage;
 
 const FORMAT: u32 = 1;
+
+/// How often a verdict is tried to be written while others write there too.
+const ATTEMPTS_MAX: usize = 100;
 
 /// What a completed restore made. Its bytes depend on nothing but the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,14 +135,18 @@ impl Verdict {
 
     /// What stands at the key, if anything does.
     pub(crate) async fn read(target: &dyn Storage) -> Result<Option<Self>> {
-        let Some(content) = target.read(layout::OUTCOME).await? else { return Ok(None) };
+        let content = target.read(layout::OUTCOME).await?;
+        content.map(|content| Self::of_content(&content, target)).transpose()
+    }
+
+    fn of_content(content: &[u8], target: &dyn Storage) -> Result<Self> {
         let what = || target.describe(layout::OUTCOME);
-        let verdict: Self = serde_json::from_slice(&content).map_err(|error| {
+        let verdict: Self = serde_json::from_slice(content).map_err(|error| {
             let message = format!("{} was not written by copyseg: choose another target", what());
             Error::with_source(ErrorKind::InvalidArgument, message, error)
         })?;
         match verdict.format() {
-            FORMAT => Ok(Some(verdict)),
+            FORMAT => Ok(verdict),
             format => Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
@@ -148,19 +157,35 @@ impl Verdict {
         }
     }
 
-    /// Puts this verdict at the key unless there is one, and answers what stands there.
-    pub(crate) async fn decide(self, target: &dyn Storage) -> Result<Self> {
+    /// Puts this verdict at the key unless its restore has one already, or the target has another owner now; answers
+    /// what stands there.
+    pub(crate) async fn decide(self, target: &dyn Storage, staging: &str) -> Result<Self> {
         let content = serde_json::to_vec(&self).map_err(|error| {
             Error::with_source(ErrorKind::InvalidArgument, "the manifest has no JSON form", error)
         })?;
-        let staging = layout::staging(self.restore());
-        if target.create(layout::OUTCOME, &staging, content.into()).await? {
-            return Ok(self);
+        let content = bytes::Bytes::from(content);
+        for _ in 0..ATTEMPTS_MAX {
+            let Some(found) = target.read(layout::OUTCOME).await? else {
+                if target.create(layout::OUTCOME, staging, content.clone()).await? {
+                    return Ok(self);
+                }
+                // Whoever was first, an earlier request of this restore included.
+                continue;
+            };
+            let verdict = Self::of_content(&found, target)?;
+            if matches!(verdict, Self::Completed(_)) || verdict.restore() == self.restore() {
+                return Ok(verdict);
+            }
+            // The mark of another restore. It is an earlier one's only if the owner is asked for after it was read:
+            // who takes the target over leaves a mark at this key before.
+            if Owner::read(target).await?.is_none_or(|owner| owner.restore != self.restore()) {
+                return Ok(verdict);
+            }
+            if target.replace(layout::OUTCOME, staging, &found, content.clone()).await? {
+                return Ok(self);
+            }
         }
-        // Whoever was first, an earlier request of this restore included.
-        Self::read(target).await?.ok_or_else(|| {
-            let what = target.describe(layout::OUTCOME);
-            Error::new(ErrorKind::Unavailable, format!("{what} was removed while it was read: try again"))
-        })
+        let what = target.describe(layout::OUTCOME);
+        Err(Error::new(ErrorKind::Unavailable, format!("{what} keeps changing: try again")))
     }
 }

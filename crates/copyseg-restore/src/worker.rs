@@ -43,6 +43,7 @@ struct Inner {
     beat_interval: Duration,
     copied: AtomicU64,
     progress: watch::Sender<RestoreProgress>,
+    staging: Arc<str>,
 }
 
 /// The right to work on one object, until it is dropped.
@@ -59,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) slots_max: usize,
     pub(crate) beat_interval: Duration,
     pub(crate) progress: watch::Sender<RestoreProgress>,
+    /// The folder of the run for what is unfinished.
+    pub(crate) staging: Arc<str>,
 }
 
 impl Assignment {
@@ -69,7 +72,7 @@ impl Assignment {
         claim: Claim,
         slot: OwnedSemaphorePermit,
     ) -> Self {
-        let Shared { manager, slots, slots_max, beat_interval, progress } = shared;
+        let Shared { manager, slots, slots_max, beat_interval, progress, staging } = shared;
         Self(Arc::new(Inner {
             manager,
             job,
@@ -82,6 +85,7 @@ impl Assignment {
             beat_interval,
             copied: AtomicU64::new(0),
             progress,
+            staging,
         }))
     }
 
@@ -93,6 +97,10 @@ impl Assignment {
     /// The task and its segments.
     pub fn task(&self) -> &Task {
         &self.0.task
+    }
+
+    pub(crate) fn staging(&self) -> &str {
+        &self.0.staging
     }
 
     /// How many objects the whole restore may have in flight.

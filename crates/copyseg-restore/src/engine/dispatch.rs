@@ -18,6 +18,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use super::attempt::{Attempts, Report, backoff};
 use super::{Run, STOP_GRACE, short};
 use crate::failure::{Failure, FailureKind};
+use crate::options;
 use crate::request::Phase;
 use crate::worker::Shared;
 
@@ -31,6 +32,8 @@ pub(super) enum Halt {
     Ended(Arc<Job>),
     /// The job cannot be completed.
     Failed(String),
+    /// Its deadline has passed.
+    Late(String),
     /// It takes help to go on.
     Blocked(Error),
 }
@@ -52,7 +55,6 @@ struct Dispatcher<'a> {
 impl Run<'_> {
     /// Has every task of the job copied.
     pub(super) async fn dispatch(&self, job: &Arc<Job>) -> Result<Halt> {
-        self.release_lost_tasks(job.id).await?;
         let options = &self.request.options;
         let slots_max = options.objects_in_flight;
         let shared = Shared {
@@ -61,6 +63,7 @@ impl Run<'_> {
             slots_max,
             beat_interval: options.heartbeat_timeout / 4,
             progress: self.progress.clone(),
+            staging: self.staging(options::restore_of(job).unwrap_or_default()).into(),
         };
         let attempts = Attempts {
             job: Arc::clone(job),
@@ -84,6 +87,8 @@ impl Run<'_> {
         let halt = tokio::select! {
             biased;
             () = self.stop.cancelled() => Ok(Halt::Stopped),
+            late = self.deadline_has_passed(job.id) => late.map(Halt::Late),
+            reason = self.target_is_lost(job) => Ok(Halt::Failed(reason)),
             halt = dispatcher.run_until_halt() => halt,
         };
         dispatcher.wind_down().await;
@@ -106,6 +111,7 @@ impl Run<'_> {
 
 impl Dispatcher<'_> {
     async fn run_until_halt(&mut self) -> Result<Halt> {
+        self.run.release_lost_tasks(self.job).await?;
         let mut subscription = self.run.manager.subscribe()?;
         let snapshot = subscription.snapshot().clone();
         self.begin_progress(&snapshot);
@@ -265,7 +271,7 @@ impl Dispatcher<'_> {
         None
     }
 
-    /// What depends on time alone: silent workers and the deadline.
+    /// Takes their tasks from silent workers.
     async fn keep_time(&mut self) -> Result<Option<Halt>> {
         let (manager, timeout) = (self.run.manager, self.run.request.options.heartbeat_timeout);
         for claim in manager.silent_claims(timeout)? {
@@ -288,10 +294,7 @@ impl Dispatcher<'_> {
                 Err(error) => return Err(error),
             }
         }
-        let (job, now) = (self.job, manager.transact(|txn| Ok(txn.now())).await?);
-        let deadline = manager.get_job(job)?.and_then(|job| job.deadline).filter(|deadline| *deadline <= now);
-        Ok(deadline
-            .map(|deadline| Halt::Failed(format!("the deadline of the restore, {deadline}, has passed"))))
+        Ok(None)
     }
 
     fn begin_progress(&self, snapshot: &Snapshot) {
@@ -307,7 +310,7 @@ impl Dispatcher<'_> {
     }
 }
 
-/// Fires at once, and then often enough for heartbeats and deadlines.
+/// Fires at once, and then often enough for heartbeats.
 fn timer(heartbeat_timeout: Duration) -> Interval {
     let period = (heartbeat_timeout / 4).clamp(Duration::from_millis(10), Duration::from_secs(1));
     let mut timer = tokio::time::interval(period);

@@ -25,20 +25,27 @@ impl Run<'_> {
         let Some(job) = self.unfinished_job()? else { return self.begin().await };
         self.progress.send_modify(|progress| progress.job = Some(job.id));
         let restore = options::restore_of(&job).unwrap_or_default();
-        match Verdict::read(&*self.target).await? {
+        let is_own = |verdict: &Verdict| verdict.restore() == restore;
+        let mut verdict = Verdict::read(&*self.target).await?.filter(is_own);
+        if verdict.is_none() {
+            self.go_on(&job).await?;
+            // Who took the target over since, and did not find the staging folder of this run, left a mark before.
+            verdict = Verdict::read(&*self.target).await?.filter(is_own);
+        }
+        match verdict {
+            None => Ok(Prepared::Job(job)),
             // The catalog may be older than the target, for instance after it was restored from a backup.
-            Some(verdict @ Verdict::Completed(_)) if verdict.restore() == restore => {
+            Some(verdict @ Verdict::Completed(_)) => {
                 // Whoever created it may have been killed before its entry was durable.
                 self.target.prepare(crate::layout::RECORDS).await?;
                 let outcome = self.conclude(&job, verdict).await?;
-                self.sweep(Some(restore), true).await;
+                self.sweep(restore).await;
                 Ok(Prepared::Already(outcome))
             }
-            Some(verdict) if verdict.restore() == restore => {
+            Some(verdict) => {
                 self.conclude(&job, verdict).await?;
                 self.begin().await
             }
-            _ => self.go_on(job).await,
         }
     }
 
@@ -61,8 +68,8 @@ impl Run<'_> {
         Ok(Some(job))
     }
 
-    async fn go_on(&self, job: Arc<Job>) -> Result<Prepared> {
-        options::check_same(&self.request.options, &job)?;
+    async fn go_on(&self, job: &Job) -> Result<()> {
+        options::check_same(&self.request.options, job)?;
         let snapshot = self.manager.snapshot()?;
         if snapshot.is_damaged(job.id) {
             return Err(Error::new(
@@ -74,12 +81,7 @@ impl Run<'_> {
                 ),
             ));
         }
-        if job.state != JobState::Publishing && !job.reason.is_empty() {
-            // Why it waited no longer holds.
-            self.manager.update_job(job.id, [copyseg_core::JobAction::Reason(String::new())]).await?;
-        }
-        self.take_target(&job).await?;
-        Ok(Prepared::Job(job))
+        self.take_target(job).await
     }
 
     /// Plans and records a new job, unless the target says that this restore is done.
@@ -91,7 +93,7 @@ impl Run<'_> {
                 if !self.is_same_restore(owner) || owner.restore != manifest.restore {
                     return Err(self.refused(owner, COMPLETED));
                 }
-                self.sweep(Some(&owner.restore), true).await;
+                self.sweep(&owner.restore).await;
                 return Ok(Prepared::Already(Outcome::Completed {
                     job: manifest.job,
                     segments: manifest.segments.len() as u64,
@@ -110,22 +112,18 @@ impl Run<'_> {
             if matches!(error.kind(), ErrorKind::InvalidArgument | ErrorKind::AlreadyExists { .. }) {
                 // Somebody else was faster, so this job has no future; the target is theirs.
                 self.manager.fail_job(job.id, &super::short(error.chain())).await?;
-                self.sweep(options::restore_of(&job), false).await;
             }
             return Err(error);
         }
-        super::persist(&self.request.options, || plan.store(&*self.target, &restore)).await?;
+        let staging = self.staging(&restore);
+        super::persist(&self.request.options, || plan.store(&*self.target, &restore, &staging)).await?;
         Ok(Prepared::Job(job))
     }
 
     /// Records the job of a new restore, whose segments have ids above those of the `earlier` owner.
     async fn record(&self, plan: &Plan, earlier: Option<&Owner>) -> Result<(Arc<Job>, String)> {
         let request = self.request;
-        let random = getrandom::u64().map_err(|error| {
-            let message = "the operating system supplied no random number";
-            Error::with_source(ErrorKind::Unavailable, message, error.to_string())
-        })?;
-        let restore = format!("{random:016x}");
+        let restore = super::random_name()?;
         let segments = plan.len() as u64;
         let allocate = |txn: &mut Txn<'_>| {
             let id = txn.allocate_job_id()?;

@@ -46,33 +46,29 @@ impl Run<'_> {
         let snapshot = self.manager.snapshot()?;
         let restore = options::restore_of(&job).unwrap_or_default();
         let manifest = Verdict::completed(restore, &job, snapshot.segments_of_job(job.id));
-        loop {
-            if let Some(reason) = self.lost_target(restore).await? {
-                return self.write_end(&job, JobState::Failed, &reason).await;
-            }
-            match self.decide(manifest.clone()).await? {
-                // Left by an earlier owner that did not know yet that it was one.
-                verdict @ Verdict::Aborted(_) if verdict.restore() != restore => {
-                    self.target.remove(layout::OUTCOME).await?;
-                }
-                verdict => return self.conclude(&job, verdict).await,
-            }
+        if let Some(reason) = self.lost_target(&job).await? {
+            return self.yield_target(&job, JobState::Failed, &reason).await;
         }
+        let verdict = self.decide(restore, manifest).await?;
+        self.conclude(&job, verdict).await
     }
 
     /// Ends the job in `state`, unless its manifest was first.
     pub(super) async fn abort(&self, job: &Job, state: JobState, reason: &str) -> Result<Outcome> {
         let restore = options::restore_of(job).unwrap_or_default();
         let verdict = async {
-            match self.lost_target(restore).await? {
+            match self.lost_target(job).await? {
                 // The key belongs to somebody else's restore now.
                 Some(_) => Ok(None),
-                None => self.decide(Verdict::aborted(restore, job.id, state, reason)).await.map(Some),
+                None => {
+                    let marker = Verdict::aborted(restore, job.id, state, reason);
+                    self.decide(restore, marker).await.map(Some)
+                }
             }
         };
         match verdict.await {
             Ok(Some(verdict)) => self.conclude(job, verdict).await,
-            Ok(None) => self.write_end(job, state, reason).await,
+            Ok(None) => self.yield_target(job, state, reason).await,
             Err(error) => {
                 let now = self.current(job)?;
                 if now.state == JobState::Publishing {
@@ -99,7 +95,7 @@ impl Run<'_> {
         match verdict {
             verdict if verdict.restore() != restore => {
                 let reason = format!("{} was taken over by job {}", self.request.target, verdict.job());
-                self.write_end(job, JobState::Failed, &reason).await
+                self.yield_target(job, JobState::Failed, &reason).await
             }
             Verdict::Completed(manifest) => {
                 let completed =
@@ -126,6 +122,25 @@ impl Run<'_> {
                 self.write_end(job, state, &abort.reason).await
             }
         }
+    }
+
+    /// Ends a job whose target belongs to another restore, and removes what it copied: nobody else's segments have
+    /// the same ids, and nobody will ever read these.
+    pub(super) async fn yield_target(&self, job: &Job, state: JobState, reason: &str) -> Result<Outcome> {
+        let removed = async {
+            let own = self.owner(job, options::restore_of(job).unwrap_or_default())?;
+            match Owner::read(&*self.target).await? {
+                Some(owner) if !owner.shares_segments_with(&own) => {
+                    Ok(own.remove_copies(&*self.target).await?)
+                }
+                _ => Ok(()),
+            }
+        };
+        let removed: Result<()> = removed.await;
+        if let Err(error) = removed {
+            tracing::warn!(job = %job.id, error = error.chain(), "what it had copied could not be removed");
+        }
+        self.write_end(job, state, reason).await
     }
 
     async fn write_end(&self, job: &Job, state: JobState, reason: &str) -> Result<Outcome> {
@@ -162,19 +177,9 @@ impl Run<'_> {
         }
     }
 
-    /// Why the target is no longer this restore's, if it is not.
-    pub(super) async fn lost_target(&self, restore: &str) -> Result<Option<String>> {
-        Ok(match persist(&self.request.options, || Owner::read(&*self.target)).await? {
-            Some(owner) if owner.restore == restore => None,
-            Some(owner) => Some(self.refused(&owner, "took it over").chain()),
-            None => {
-                Some(format!("{} is gone: somebody cleared the target", self.target.describe(layout::OWNER)))
-            }
-        })
-    }
-
-    async fn decide(&self, verdict: Verdict) -> Result<Verdict> {
-        persist(&self.request.options, || verdict.clone().decide(&*self.target)).await
+    async fn decide(&self, restore: &str, verdict: Verdict) -> Result<Verdict> {
+        let staging = self.staging(restore);
+        persist(&self.request.options, || verdict.clone().decide(&*self.target, &staging)).await
     }
 
     fn current(&self, job: &Job) -> Result<Arc<Job>> {

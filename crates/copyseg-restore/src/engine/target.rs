@@ -1,6 +1,6 @@
 //! Taking the target: every run makes sure that it is the restore's own before anything is copied.
 
-use copyseg_core::{Error, ErrorKind, Job, JobState, Result};
+use copyseg_core::{Error, ErrorKind, Job, JobAction, JobState, Result};
 
 use super::Run;
 use crate::layout;
@@ -8,10 +8,12 @@ use crate::location::Location;
 use crate::options;
 use crate::owner::Owner;
 use crate::request::RestoreRequest;
+use crate::storage::Storage;
 use crate::verdict::Verdict;
 
 /// Why a target is refused that belongs to another restore, and what its user can do.
 pub(super) const COMPLETED: &str = "was completed, and is never replaced: choose another target";
+const CHANGED_HANDS: &str = "has just lost it to another one: run the same restore again to see which";
 const FASTER: &str = "was faster: let it end, or choose another target";
 const NOT_KNOWN_TO_HAVE_ENDED: &str = "is not known to have ended: let it end, or choose another target; if its process \
                                        is gone for good, `restore --take-over` takes this one over";
@@ -19,40 +21,67 @@ const NOT_KNOWN_TO_HAVE_ENDED: &str = "is not known to have ended: let it end, o
 impl Run<'_> {
     /// Makes `job` the owner of the target, clearing away what an earlier restore left there.
     ///
-    /// The order survives a crash at any point: the job is recorded before, the copies of the earlier restore
-    /// go while its owner still names them, and its marker goes last.
+    /// The order survives a crash at any point: the job is recorded before, and the copies of the earlier restore
+    /// go while its owner still names them.
     pub(super) async fn take_target(&self, job: &Job) -> Result<()> {
         let target = &*self.target;
         let restore = options::restore_of(job).unwrap_or_default();
         let earlier = Owner::read(target).await?;
-        let is_own = earlier.as_ref().is_some_and(|owner| owner.restore == restore);
+        let is_own = match &earlier {
+            Some(owner) => owner.restore == restore,
+            None => self.has_owned(restore).await?,
+        };
         if !is_own {
             self.check_may_take(earlier.as_ref()).await?;
         }
         target.prepare(layout::RECORDS).await?;
+        self.open_staging(job, restore).await?;
+        let staging = &self.staging(restore);
         let rival = match earlier {
             Some(_) if is_own => None,
-            None => self.owner(job, restore)?.create(target).await?,
+            None => self.owner(job, restore)?.create(target, staging).await?,
             Some(earlier) => {
                 let owner = self.owner(job, restore)?;
                 if owner.shares_segments_with(&earlier) {
                     // It came after the ids of this job were chosen. Were it still copying, it would copy into them.
                     return Err(self.refused(&earlier, FASTER));
                 }
-                self.end_for_good(&earlier).await?;
+                self.end_for_good(&earlier, staging).await?;
                 earlier.remove_copies(target).await?;
-                owner.replace(target, &earlier).await?
+                owner.replace(target, staging, &earlier).await?
             }
         };
-        if let Some(rival) = rival {
-            return Err(self.refused(&rival, FASTER));
+        match rival {
+            Some(rival) => Err(self.refused(&rival, FASTER)),
+            None => Ok(()),
         }
-        match Verdict::read(target).await? {
-            Some(verdict) if verdict.restore() != restore => target.remove(layout::OUTCOME).await?,
+    }
+
+    /// Opens the staging folder of this run and removes those of earlier ones, so that their processes, should one of
+    /// them wake up, can put nothing more in place.
+    ///
+    /// No other process had taken the catalog over when the commit between listing and removing them was made; so
+    /// none of those listed is a successor's, and a successor finds the one of this run.
+    async fn open_staging(&self, job: &Job, restore: &str) -> Result<()> {
+        let all = layout::staging(restore);
+        let earlier = self.target.names(&all).await?;
+        self.begun.lock().push(restore.to_owned());
+        self.target.open_staging(&self.staging(restore)).await?;
+        // Why it waited no longer holds.
+        match self.manager.update_job(job.id, [JobAction::Reason(String::new())]).await {
+            Err(error) if error.kind() != ErrorKind::IllegalTransition => return Err(error),
             _ => {}
         }
-        target.sweep(&layout::staging(restore)).await?;
+        for run in earlier {
+            self.target.sweep(layout::STAGING, &format!("{all}/{run}")).await?;
+        }
         Ok(())
+    }
+
+    /// Whether a target without owner record is this restore's all the same: its plan is written by the owner alone,
+    /// and goes before another becomes the owner.
+    pub(super) async fn has_owned(&self, restore: &str) -> Result<bool> {
+        Ok(self.target.find(&layout::plan(restore)).await?.is_some())
     }
 
     /// Refuses a target that is not this restore's to take.
@@ -105,16 +134,17 @@ impl Run<'_> {
     }
 
     /// Makes sure that the earlier restore can never publish any more.
-    async fn end_for_good(&self, owner: &Owner) -> Result<()> {
+    async fn end_for_good(&self, owner: &Owner, staging: &str) -> Result<()> {
         let reason = format!("taken over by a restore of {}", self.request.source);
         let marker = Verdict::aborted(&owner.restore, owner.job, JobState::Failed, &reason);
-        match marker.decide(&*self.target).await? {
+        match marker.decide(&*self.target, staging).await? {
             Verdict::Completed(_) => Err(self.refused(owner, COMPLETED)),
-            Verdict::Aborted(_) => Ok(()),
+            Verdict::Aborted(abort) if abort.restore == owner.restore => Ok(()),
+            Verdict::Aborted(_) => Err(self.refused(owner, CHANGED_HANDS)),
         }
     }
 
-    fn owner(&self, job: &Job, restore: &str) -> Result<Owner> {
+    pub(super) fn owner(&self, job: &Job, restore: &str) -> Result<Owner> {
         let snapshot = self.manager.snapshot()?;
         let targets = snapshot.segments_of_job(job.id).map(|pair| pair.target.0);
         let (first, last) =
@@ -143,6 +173,13 @@ pub(super) async fn check_may_take_anew(
 fn refused(target: &Location, owner: &Owner, why: &str) -> Error {
     let message = format!("{target} belongs to {owner}; that restore {why}");
     Error::new(ErrorKind::AlreadyExists { identical: false }, message)
+}
+
+/// Whether an unfinished restore has owned the target.
+pub(super) async fn has_plan(target: &dyn Storage) -> Result<bool> {
+    let plan = layout::plan("");
+    let records = target.names(layout::RECORDS).await?;
+    Ok(records.iter().any(|name| format!("{}/{name}", layout::RECORDS).starts_with(&plan)))
 }
 
 /// Refuses a target without owner in which something stands that the restore would mix up with its own.
@@ -182,7 +219,9 @@ mod tests {
         let owner =
             Owner::new("faster", copyseg_core::JobId(7), "redb:///other.redb", "file:///snapshot", 1..3);
         location.storage().prepare(layout::RECORDS).await.unwrap();
-        assert_eq!(owner.create(&*location.storage()).await.unwrap(), None);
+        let storage = location.storage();
+        storage.open_staging("_copyseg/staging/test").await.unwrap();
+        assert_eq!(owner.create(&*storage, "_copyseg/staging/test").await.unwrap(), None);
         let refused = check_vacant(&location).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::AlreadyExists { identical: false });
         assert!(refused.to_string().contains("belongs to job 7"), "{refused}");

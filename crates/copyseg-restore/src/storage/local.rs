@@ -1,18 +1,21 @@
 //! Files of a local directory: bytes are copied through staging files, synced, and renamed into place.
 
+pub(crate) mod disk;
+mod staged;
 #[cfg(test)]
 mod tests;
 
 use std::fs::{self, Metadata};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use tempfile::TempPath;
 
+use self::disk::Disk;
+use self::staged::Staged;
 use super::{Content, Entry, File, Storage, changed, remote, staged_name};
 use crate::failure::Failure;
 
@@ -21,14 +24,17 @@ const CHUNK_BYTES: u64 = 1 << 20;
 /// How much may wait in the page cache before it is synced, so that no sync takes longer than a heartbeat.
 const UNSYNCED_BYTES_MAX: u64 = 128 << 20;
 
-#[derive(Debug)]
+/// How often a folder is emptied that somebody is still filling, until it is removed.
+const REMOVALS_MAX: usize = 1000;
+
 pub(crate) struct Local {
     root: PathBuf,
+    disk: Disk,
 }
 
 impl Local {
-    pub(crate) fn new(root: PathBuf) -> Self {
-        Self { root }
+    pub(crate) fn new(root: PathBuf, disk: Disk) -> Self {
+        Self { root, disk }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -39,26 +45,29 @@ impl Local {
 #[async_trait]
 impl Storage for Local {
     async fn list(&self, folder: &str) -> Result<Vec<Entry>, Failure> {
-        let (path, folder) = (self.path(folder), folder.to_owned());
+        let (disk, path, folder) = (self.disk.clone(), self.path(folder), folder.to_owned());
         blocking(move || {
             let mut entries = Vec::new();
-            walk(&path, &folder, &mut entries)?;
+            walk(&disk, &path, &folder, &mut entries)?;
             Ok(entries)
         })
         .await
     }
 
     async fn names(&self, folder: &str) -> Result<Vec<String>, Failure> {
-        let path = self.path(folder);
+        let (disk, path) = (self.disk.clone(), self.path(folder));
         blocking(move || {
-            Ok(children(&path)?.into_iter().map(|(name, _)| name.to_string_lossy().into_owned()).collect())
+            Ok(children(&disk, &path)?
+                .into_iter()
+                .map(|(name, _)| name.to_string_lossy().into_owned())
+                .collect())
         })
         .await
     }
 
     async fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Failure> {
-        let path = self.path(name);
-        blocking(move || match fs::read(&path) {
+        let (disk, path) = (self.disk.clone(), self.path(name));
+        blocking(move || match disk.read(&path) {
             Ok(content) => Ok(Some(content)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Failure::of_file("read", &path, error)),
@@ -67,8 +76,8 @@ impl Storage for Local {
     }
 
     async fn find(&self, name: &str) -> Result<Option<File>, Failure> {
-        let (path, name) = (self.path(name), name.to_owned());
-        blocking(move || match fs::symlink_metadata(&path) {
+        let (disk, path, name) = (self.disk.clone(), self.path(name), name.to_owned());
+        blocking(move || match disk.metadata(&path) {
             Ok(metadata) => Ok(Some(File { name, bytes: metadata.len(), stamp: stamp(&metadata) })),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Failure::of_file("read", &path, error)),
@@ -77,12 +86,13 @@ impl Storage for Local {
     }
 
     async fn prepare(&self, folder: &str) -> Result<(), Failure> {
-        let path = self.path(folder);
+        let (disk, path) = (self.disk.clone(), self.path(folder));
         blocking(move || {
-            fs::create_dir_all(&path).map_err(|error| Failure::of_file("create the folder", &path, error))?;
+            let created = disk.create_folders(&path);
+            created.map_err(|error| Failure::of_file("create the folder", &path, error))?;
             // Folders above may have been created by a run that was killed before it synced them.
             for ancestor in path.ancestors() {
-                match sync_folder(ancestor) {
+                match disk.sync_folder(ancestor) {
                     Err(error) if error.kind() == ErrorKind::PermissionDenied => break,
                     synced => synced.map_err(|error| Failure::of_file("sync the folder", ancestor, error))?,
                 }
@@ -92,21 +102,30 @@ impl Storage for Local {
         .await
     }
 
-    async fn create(&self, name: &str, staging: &str, content: Bytes) -> Result<bool, Failure> {
-        let (path, staging) = (self.path(name), self.path(&staged_name(staging)?));
+    async fn open_staging(&self, staging: &str) -> Result<(), Failure> {
+        let (disk, path) = (self.disk.clone(), self.path(staging));
         blocking(move || {
-            let staged = stage(&staging, &content)?;
-            match staged.persist_noclobber(&path) {
-                Ok(()) => {}
-                Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {
-                    // Whoever created it may have been killed before this, and the caller is about to rely on it.
-                    sync_parent(&path)?;
-                    return Ok(false);
+            let mut created = disk.create_folders(&path);
+            // Another run may be removing the folder above, which it left empty.
+            for _ in 0..REMOVALS_MAX {
+                match &created {
+                    Err(error) if error.kind() == ErrorKind::NotFound => created = disk.create_folders(&path),
+                    _ => break,
                 }
-                Err(error) => return Err(Failure::of_file("create", &path, error.error)),
             }
-            sync_parent(&path)?;
-            Ok(true)
+            created.map_err(|error| Failure::of_file("create the folder", &path, error))
+        })
+        .await
+    }
+
+    async fn create(&self, name: &str, staging: &str, content: Bytes) -> Result<bool, Failure> {
+        let (disk, path, staging) = (self.disk.clone(), self.path(name), self.path(&staged_name(staging)?));
+        blocking(move || {
+            let created = Staged::with_content(&disk, staging, &content)?.put_in_free_place(&path)?;
+            // If it was there, whoever created it may have been killed before this, and the caller is about to rely
+            // on it.
+            sync_parent(&disk, &path)?;
+            Ok(created)
         })
         .await
     }
@@ -118,29 +137,29 @@ impl Storage for Local {
         expected: &[u8],
         content: Bytes,
     ) -> Result<bool, Failure> {
-        let (path, staging) = (self.path(name), self.path(&staged_name(staging)?));
+        let (disk, path, staging) = (self.disk.clone(), self.path(name), self.path(&staged_name(staging)?));
         let expected = expected.to_owned();
         blocking(move || {
-            let staged = stage(&staging, &content)?;
+            let staged = Staged::with_content(&disk, staging, &content)?;
             // Of two that expect the same file, the second must see what the first put there.
             let _turn = lock_parent(&path)?;
-            match fs::read(&path) {
+            match disk.read(&path) {
                 Ok(found) if found == expected => {}
                 Ok(_) => return Ok(false),
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
                 Err(error) => return Err(Failure::of_file("read", &path, error)),
             }
-            put_in_place(staged, &path)?;
-            sync_parent(&path)?;
+            staged.put_in_place(&path)?;
+            sync_parent(&disk, &path)?;
             Ok(true)
         })
         .await
     }
 
     async fn open(&self, file: &File) -> Result<Content, Failure> {
-        let (path, file) = (self.path(&file.name), file.clone());
+        let (disk, path, file) = (self.disk.clone(), self.path(&file.name), file.clone());
         let source = blocking(move || {
-            let source = fs::File::open(&path).map_err(|error| source_failure(&path, error))?;
+            let source = disk.open(&path).map_err(|error| source_failure(&path, error))?;
             let reader = Reader { source, path, file, read: 0 };
             reader.check_version()?;
             Ok(reader)
@@ -159,30 +178,32 @@ impl Storage for Local {
         _bytes: u64,
         mut content: Content,
     ) -> Result<(), Failure> {
-        let (path, staging) = (self.path(name), self.path(&staged_name(staging)?));
-        let (mut file, staged) = blocking(move || create_staged(&staging)).await?;
+        let (disk, path, staging) = (self.disk.clone(), self.path(name), self.path(&staged_name(staging)?));
+        // It stays here and not on the thread that writes, so that dropping this removes the file that a call which
+        // hangs would put in place later.
+        let staged = blocking(move || Staged::create(&disk, staging)).await?;
         let mut unsynced = 0;
         while let Some(chunk) = content.try_next().await? {
-            let staging = staged.to_path_buf();
             unsynced += chunk.len() as u64;
             let sync = unsynced >= UNSYNCED_BYTES_MAX;
-            file = blocking(move || {
-                let written =
-                    file.write_all(&chunk).and_then(|()| if sync { file.sync_data() } else { Ok(()) });
-                written.map_err(|error| Failure::of_file("write", &staging, error))?;
-                Ok(file)
+            let open = staged.open();
+            blocking(move || {
+                open.write(&chunk)?;
+                if sync { open.sync() } else { Ok(()) }
             })
             .await?;
             if sync {
                 unsynced = 0;
             }
         }
+        let open = staged.open();
         blocking(move || {
-            file.sync_all().map_err(|error| Failure::of_file("sync", &staged, error))?;
-            drop(file);
-            put_in_place(staged, &path)
+            open.sync()?;
+            open.put_in_place(&path)
         })
-        .await
+        .await?;
+        staged.keep();
+        Ok(())
     }
 
     async fn copy_from(&self, _source: &dyn Storage, _file: &File, _name: &str) -> Result<bool, Failure> {
@@ -191,25 +212,28 @@ impl Storage for Local {
     }
 
     async fn settle(&self, folder: &str) -> Result<(), Failure> {
-        let (root, path) = (self.root.clone(), self.path(folder));
+        let (disk, root, path) = (self.disk.clone(), self.root.clone(), self.path(folder));
         blocking(move || {
+            let sync = |folder: &Path| {
+                disk.sync_folder(folder).map_err(|error| Failure::of_file("sync the folder", folder, error))
+            };
             let mut folders = vec![path];
             while let Some(folder) = folders.pop() {
-                let below = children(&folder)?.into_iter().filter(|(_, metadata)| metadata.is_dir());
+                let below = children(&disk, &folder)?.into_iter().filter(|(_, metadata)| metadata.is_dir());
                 folders.extend(below.map(|(name, _)| folder.join(name)));
-                sync_folder(&folder).map_err(|error| Failure::of_file("sync the folder", &folder, error))?;
+                sync(&folder)?;
             }
-            sync_folder(&root).map_err(|error| Failure::of_file("sync the folder", &root, error))
+            sync(&root)
         })
         .await
     }
 
     async fn remove(&self, name: &str) -> Result<(), Failure> {
-        let path = self.path(name);
+        let (disk, path) = (self.disk.clone(), self.path(name));
         blocking(move || {
-            let removed = match fs::symlink_metadata(&path) {
-                Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&path),
-                Ok(_) => fs::remove_file(&path),
+            let removed = match disk.metadata(&path) {
+                Ok(metadata) if metadata.is_dir() => remove_folder(&disk, &path),
+                Ok(_) => disk.remove_file(&path),
                 Err(error) => Err(error),
             };
             match removed {
@@ -220,12 +244,16 @@ impl Storage for Local {
         .await
     }
 
-    async fn sweep(&self, staging: &str) -> Result<(), Failure> {
-        self.remove(staging).await?;
-        let path = self.path(staging);
+    async fn sweep(&self, top: &str, folder: &str) -> Result<(), Failure> {
+        self.remove(folder).await?;
+        let (disk, path, top) = (self.disk.clone(), self.path(folder), self.path(top));
         blocking(move || {
             // Fails while another restore has its own folder there.
-            let _ = path.parent().map(fs::remove_dir);
+            for folder in path.ancestors().skip(1).take_while(|folder| folder.starts_with(&top)) {
+                if disk.remove_empty_folder(folder).is_err() {
+                    break;
+                }
+            }
             Ok(())
         })
         .await
@@ -237,6 +265,12 @@ impl Storage for Local {
 
     fn as_remote(&self) -> Option<&remote::Remote> {
         None
+    }
+}
+
+impl std::fmt::Debug for Local {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.root.display())
     }
 }
 
@@ -289,9 +323,9 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// What lies directly in a folder, with links not followed; nothing if the folder is not there.
-fn children(folder: &Path) -> Result<Vec<(std::ffi::OsString, Metadata)>, Failure> {
+fn children(disk: &Disk, folder: &Path) -> Result<Vec<(std::ffi::OsString, Metadata)>, Failure> {
     let failed = |error| Failure::of_file("list", folder, error);
-    let entries = match fs::read_dir(folder) {
+    let entries = match disk.list(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,
     };
@@ -308,8 +342,8 @@ fn children(folder: &Path) -> Result<Vec<(std::ffi::OsString, Metadata)>, Failur
     Ok(children)
 }
 
-fn walk(path: &Path, name: &str, entries: &mut Vec<Entry>) -> Result<(), Failure> {
-    let children = children(path)?;
+fn walk(disk: &Disk, path: &Path, name: &str, entries: &mut Vec<Entry>) -> Result<(), Failure> {
+    let children = children(disk, path)?;
     if children.is_empty() && !name.is_empty() && path.is_dir() {
         entries.push(Entry::Other(name.to_owned(), "an empty folder"));
     }
@@ -320,7 +354,7 @@ fn walk(path: &Path, name: &str, entries: &mut Vec<Entry>) -> Result<(), Failure
             continue;
         };
         if metadata.is_dir() {
-            walk(&path.join(&child), &child_name, entries)?;
+            walk(disk, &path.join(&child), &child_name, entries)?;
         } else if metadata.is_file() {
             let stamp = stamp(&metadata);
             entries.push(Entry::File(File { name: child_name, bytes: metadata.len(), stamp }));
@@ -350,39 +384,24 @@ fn source_failure(path: &Path, error: std::io::Error) -> Failure {
     }
 }
 
-/// A new file that is removed again unless it is put in place.
-fn create_staged(path: &Path) -> Result<(fs::File, TempPath), Failure> {
-    let failed = |error| Failure::of_file("create", path, error);
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(failed)?;
-    }
-    let file = fs::File::create(path).map_err(failed)?;
-    let staged = TempPath::try_from_path(path).map_err(failed)?;
-    Ok((file, staged))
-}
-
-fn stage(path: &Path, content: &[u8]) -> Result<TempPath, Failure> {
-    let (mut file, staged) = create_staged(path)?;
-    let written = file.write_all(content).and_then(|()| file.sync_all());
-    written.map_err(|error| Failure::of_file("write", path, error))?;
-    Ok(staged)
-}
-
-fn put_in_place(staged: TempPath, path: &Path) -> Result<(), Failure> {
-    let failed = |error| Failure::of_file("write", path, error);
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(failed)?;
-    }
-    staged.persist(path).map_err(|error| failed(error.error))
-}
-
-fn sync_parent(path: &Path) -> Result<(), Failure> {
+fn sync_parent(disk: &Disk, path: &Path) -> Result<(), Failure> {
     match path.parent() {
         Some(parent) => {
-            sync_folder(parent).map_err(|error| Failure::of_file("sync the folder", parent, error))
+            disk.sync_folder(parent).map_err(|error| Failure::of_file("sync the folder", parent, error))
         }
         None => Ok(()),
     }
+}
+
+/// Removes a folder for good, even if somebody who does not know yet that he lost it is still filling it.
+fn remove_folder(disk: &Disk, path: &Path) -> std::io::Result<()> {
+    for _ in 1..REMOVALS_MAX {
+        match disk.remove_folder(path) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {}
+            removed => return removed,
+        }
+    }
+    disk.remove_folder(path)
 }
 
 /// Holds off every other process that replaces a file in the same folder, until it is dropped.
@@ -394,9 +413,4 @@ fn lock_parent(path: &Path) -> Result<Option<fs::File>, Failure> {
         locked => locked.map(|()| Some(folder)),
     });
     locked.map_err(|error| Failure::of_file("lock the folder", parent, error))
-}
-
-fn sync_folder(path: &Path) -> std::io::Result<()> {
-    // Elsewhere a directory cannot be opened, and the file system orders its entries by itself.
-    if cfg!(unix) { fs::File::open(path)?.sync_all() } else { Ok(()) }
 }

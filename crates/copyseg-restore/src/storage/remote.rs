@@ -182,6 +182,10 @@ impl Storage for Remote {
         Ok(())
     }
 
+    async fn open_staging(&self, _staging: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+
     async fn create(&self, name: &str, _staging: &str, content: Bytes) -> Result<bool, Failure> {
         let options = PutOptions::from(PutMode::Create);
         match self.store.put_opts(&self.key(name)?, content.into(), options).await {
@@ -288,8 +292,8 @@ impl Storage for Remote {
         Ok(())
     }
 
-    async fn sweep(&self, staging: &str) -> Result<(), Failure> {
-        for note in self.objects(staging).await? {
+    async fn sweep(&self, _top: &str, folder: &str) -> Result<(), Failure> {
+        for note in self.objects(folder).await? {
             let name = self.name(&note.location);
             let noted = self.read(&name).await?.unwrap_or_default();
             if let Ok(upload) = serde_json::from_slice::<Upload>(&noted) {

@@ -23,7 +23,7 @@ pub(crate) struct Fixture {
     pub(crate) folder: TempDir,
     pub(crate) clock: ManualClock,
     pub(crate) manager: MetaManager,
-    catalog: MemoryCatalog,
+    pub(crate) catalog: MemoryCatalog,
 }
 
 impl Fixture {

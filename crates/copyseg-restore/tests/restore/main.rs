@@ -9,3 +9,4 @@ mod remote;
 mod runs;
 mod snapshots;
 mod store;
+mod takeovers;

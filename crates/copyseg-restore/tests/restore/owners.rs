@@ -9,14 +9,14 @@ use rstest::rstest;
 
 use crate::fixture::{CATALOG, Fixture, completed, quick, run, text, write};
 
-const OTHER_CATALOG: &str = "redb:///other";
+pub(crate) const OTHER_CATALOG: &str = "redb:///other";
 
-async fn other_manager() -> MetaManager {
+pub(crate) async fn other_manager() -> MetaManager {
     MetaManager::open(Arc::new(MemoryCatalog::new()), ManagerOptions::default()).await.unwrap()
 }
 
 /// Leaves an unfinished restore behind.
-async fn begin(fixture: &Fixture) {
+pub(crate) async fn begin(fixture: &Fixture) {
     let stop = CancellationToken::new();
     let signal = stop.clone();
     let begun = fixture.restore_hooked(&fixture.request(), &stop, move |_| {
@@ -26,7 +26,7 @@ async fn begin(fixture: &Fixture) {
     assert!(matches!(begun.await.unwrap(), Outcome::Stopped { .. }));
 }
 
-fn other_source(fixture: &Fixture) -> RestoreRequest {
+pub(crate) fn other_source(fixture: &Fixture) -> RestoreRequest {
     write(&fixture.path("weekly/5/ids.npy"), "five");
     quick(RestoreRequest::new(text(&fixture.path("weekly")), text(&fixture.target())).unwrap())
 }
@@ -259,7 +259,7 @@ async fn a_first_restore_that_still_runs_yields_to_the_one_that_took_over() {
         .boxed()
     });
     let second = async {
-        while first.jobs().is_empty() || !first.target().join("_copyseg/plan").exists() {
+        while !first.target_files().keys().any(|name| name.starts_with("_copyseg/plan-")) {
             tokio::task::yield_now().await;
         }
         let progress = tokio::sync::watch::Sender::default();

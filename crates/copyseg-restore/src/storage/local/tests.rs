@@ -6,8 +6,8 @@ const STAGING: &str = "_copyseg/staging/test";
 
 fn folder() -> (tempfile::TempDir, Local) {
     let folder = tempfile::tempdir().unwrap();
-    let local = Local::new(folder.path().to_owned());
-    std::fs::create_dir(folder.path().join("_copyseg")).unwrap();
+    let local = Local::new(folder.path().to_owned(), Disk::default());
+    std::fs::create_dir_all(folder.path().join(STAGING)).unwrap();
     (folder, local)
 }
 
@@ -42,7 +42,7 @@ async fn a_file_is_created_once_and_whole() {
     assert!(!local.replace("_copyseg/owner", STAGING, b"second", "third".into()).await.unwrap());
     assert!(local.replace("_copyseg/owner", STAGING, b"first", "third".into()).await.unwrap());
     assert_eq!(local.read("_copyseg/owner").await.unwrap().unwrap(), b"third");
-    assert_eq!(children(&folder.path().join(STAGING)).unwrap().len(), 0);
+    assert_eq!(children(&Disk::default(), &folder.path().join(STAGING)).unwrap().len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,7 +70,76 @@ async fn a_write_that_fails_leaves_the_old_file_and_no_other() {
     let broken = stream::iter([Ok(Bytes::from("new")), Err(Failure::transient("broken"))]).boxed();
     local.write("file", STAGING, 6, broken).await.unwrap_err();
     assert_eq!(fs::read(folder.path().join("file")).unwrap(), b"old");
-    assert_eq!(children(&folder.path().join(STAGING)).unwrap().len(), 0);
-    local.sweep(STAGING).await.unwrap();
+    assert_eq!(children(&Disk::default(), &folder.path().join(STAGING)).unwrap().len(), 0);
+    local.sweep("_copyseg/staging", STAGING).await.unwrap();
+    assert!(!folder.path().join("_copyseg/staging").exists());
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_when_its_staging_folder_is_removed_never_appears() {
+    let (folder, local) = folder();
+    fs::write(folder.path().join("7"), "copied by a successor").unwrap();
+    let local = std::sync::Arc::new(local);
+    for name in ["7", "8/nested/file"] {
+        let sweeping = local.clone();
+        let content = stream::once(async { Ok(Bytes::from("late")) }).chain(stream::once(async move {
+            sweeping.sweep("_copyseg/staging", STAGING).await.unwrap();
+            Ok(Bytes::from("later"))
+        }));
+        let failure = local.write(name, STAGING, 9, content.boxed()).await.unwrap_err();
+        assert_eq!(failure.kind, crate::failure::FailureKind::Blocked, "{failure:?}");
+        assert!(failure.error.to_string().contains("another process"), "{failure:?}");
+        local.open_staging(STAGING).await.unwrap();
+    }
+    local.sweep("_copyseg/staging", STAGING).await.unwrap();
+    let late = local.write("7", STAGING, 4, stream::once(async { Ok(Bytes::from("late")) }).boxed()).await;
+    let created = local.create("_copyseg/owner", STAGING, "late".into()).await;
+    let replaced = local.replace("7", STAGING, b"copied by a successor", "late".into()).await;
+    for failure in [late.unwrap_err(), created.unwrap_err(), replaced.unwrap_err()] {
+        assert_eq!(failure.kind, crate::failure::FailureKind::Blocked, "{failure:?}");
+    }
+    assert_eq!(fs::read(folder.path().join("7")).unwrap(), b"copied by a successor");
+    let names: Vec<_> =
+        children(&Disk::default(), folder.path()).unwrap().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), 2, "no folder was made for it: {names:?}");
+    assert!(children(&Disk::default(), &folder.path().join("_copyseg")).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_write_that_is_given_up_leaves_nothing_that_could_be_put_in_place_later() {
+    let (folder, local) = folder();
+    let content = stream::once(async { Ok(Bytes::from("half")) }).chain(stream::pending());
+    let write = local.write("file", STAGING, 8, content.boxed());
+    let given_up = tokio::time::timeout(std::time::Duration::from_millis(200), write).await;
+    assert!(given_up.is_err());
+    assert!(children(&Disk::default(), &folder.path().join(STAGING)).unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_still_being_filled_is_removed_for_good() {
+    let (folder, local) = folder();
+    let local = std::sync::Arc::new(local);
+    let fillers: Vec<_> = (0..4)
+        .map(|_| {
+            let local = local.clone();
+            tokio::spawn(async move {
+                let mut written = 0;
+                loop {
+                    let content = stream::once(async { Ok(Bytes::from("content")) }).boxed();
+                    if local.write(&format!("{written}"), STAGING, 7, content).await.is_err() {
+                        return written;
+                    }
+                    written += 1;
+                }
+            })
+        })
+        .collect();
+    while children(&Disk::default(), folder.path()).unwrap().len() < 20 {
+        tokio::task::yield_now().await;
+    }
+    local.sweep("_copyseg/staging", STAGING).await.unwrap();
+    for filler in fillers {
+        filler.await.unwrap();
+    }
     assert!(!folder.path().join("_copyseg/staging").exists());
 }
