@@ -210,14 +210,14 @@ impl Finished {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in: {self:?}"))
     }
 
-    /// The error object on stderr.
+    /// The error object at the end of stderr, where warnings of the log may come before it.
     ///
     /// # Panics
     /// If there is none.
     #[track_caller]
     pub fn error(&self) -> Value {
-        let stderr: Value =
-            serde_json::from_str(&self.stderr).unwrap_or_else(|error| panic!("{error} in: {self:?}"));
-        stderr["error"].clone()
+        let last = self.stderr.lines().last().unwrap_or_default();
+        let error: Value = serde_json::from_str(last).unwrap_or_else(|error| panic!("{error} in: {self:?}"));
+        error["error"].clone()
     }
 }

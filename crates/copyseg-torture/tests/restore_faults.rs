@@ -1,0 +1,108 @@
+//! Every point at which the catalog or the file system can fail a restore, or its process can be killed: run again, it
+//! is whole, nothing is left over, and memory equals storage.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
+
+#[path = "restore_faults/disk.rs"]
+mod disk;
+#[path = "restore_faults/scene.rs"]
+mod scene;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use copyseg_conformance::{CrashCatalog, Fault, FaultyCatalog};
+use copyseg_core::{Error, ErrorKind, Result};
+use copyseg_restore::Outcome;
+use copyseg_torture::{Trial, run};
+use futures::FutureExt;
+
+use disk::{DiskFault, FaultyDisk};
+use scene::{Scene, Step, completed};
+
+/// No single fault of storage fails a job: the run completes it, or ends and leaves it to the next one.
+fn assert_only_interrupted(outcome: &Result<Outcome>, may_be: &[ErrorKind]) {
+    let interrupted = |error: &Error| may_be.contains(&error.kind());
+    assert!(completed(outcome) || outcome.as_ref().is_err_and(interrupted), "{outcome:?}");
+}
+
+/// Names the point in what is printed when a check fails there.
+async fn at_point<T>(point: String, work: impl Future<Output = T>) -> T {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(value) => value,
+        Err(panic) => {
+            eprintln!("at {point}");
+            std::panic::resume_unwind(panic)
+        }
+    }
+}
+
+/// Fails one call to the catalog; says whether it came to that.
+async fn fail_catalog(step: Step, call: u64, fault: Fault) -> bool {
+    let scene = Scene::at(step).await;
+    let catalog = Arc::new(FaultyCatalog::new(scene.storage()));
+    catalog.fail_nth(call, fault);
+    let outcome = scene.run(catalog.clone(), None).await;
+    // A request to become the owner that arrives late fences whoever was faster.
+    assert_only_interrupted(
+        &outcome,
+        &[ErrorKind::Unavailable, ErrorKind::OutcomeUnknown, ErrorKind::Fenced],
+    );
+    catalog.heal();
+    scene.complete(catalog.clone()).await;
+    catalog.faults_injected() > 0
+}
+
+/// Fails one call to the file system, of the source or the target; says whether it came to that.
+async fn fail_disk(step: Step, call: u64, fault: DiskFault) -> bool {
+    let scene = Scene::at(step).await;
+    let disk = FaultyDisk::new(call, fault);
+    if fault == DiskFault::Kill {
+        let catalog = Arc::new(CrashCatalog::new(scene.storage()));
+        tokio::select! {
+            biased;
+            () = disk.kill.notified() => {}
+            outcome = scene.run(catalog.clone(), Some(disk.hook())) => assert!(completed(&outcome), "{outcome:?}"),
+        }
+        catalog.crash().await.unwrap();
+    } else {
+        let outcome = scene.run(scene.storage(), Some(disk.hook())).await;
+        assert_only_interrupted(&outcome, &[ErrorKind::Unavailable]);
+    }
+    scene.complete(scene.storage()).await;
+    disk.reached()
+}
+
+#[test]
+fn every_fault_point_of_a_restore_in_its_catalog() {
+    let mut trial = Trial::new("every_fault_point_of_a_restore_in_its_catalog", 1);
+    while let Some(mut round) = trial.round() {
+        for (step, fault) in Step::ALL.into_iter().flat_map(|step| Fault::ALL.map(|fault| (step, fault))) {
+            for call in 0.. {
+                let point = format!("call {call} to the catalog, {fault:?}, in the step {step:?}");
+                if !run(true, at_point(point, fail_catalog(step, call, fault))) {
+                    break;
+                }
+                round.count("fault points", 1);
+            }
+        }
+    }
+}
+
+/// Each round tries one step with one kind of failure, at every call; as many rounds as there are pairs try them all.
+#[test]
+fn every_fault_point_of_a_restore_on_its_disk() {
+    let mut trial = Trial::new("every_fault_point_of_a_restore_on_its_disk", 4);
+    let pairs: Vec<_> =
+        Step::ALL.into_iter().flat_map(|step| DiskFault::ALL.map(|fault| (step, fault))).collect();
+    while let Some(mut round) = trial.round() {
+        // Neighbours in the list are in different steps and fail differently.
+        let (step, fault) = pairs[(round.seed() * 5 % pairs.len() as u64) as usize];
+        for call in 0.. {
+            let point = format!("call {call} to the disk, {fault:?}, in the step {step:?}");
+            if !run(true, at_point(point, fail_disk(step, call, fault))) {
+                break;
+            }
+            round.count("fault points", 1);
+        }
+    }
+}
