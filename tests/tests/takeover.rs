@@ -173,7 +173,7 @@ fn a_watch_says_when_the_leader_has_died_and_goes_on_with_the_next() {
 
 #[test]
 fn what_only_a_writer_can_do_is_refused_naming_the_leader() {
-    let cluster = Cluster::new(Stage::large());
+    let cluster = Cluster::with_lease(Stage::large(), 120);
     let leader = cluster.leader();
     let before = cluster.head();
     leader.signal(Signal::STOP);

@@ -14,6 +14,7 @@ pub(crate) struct Cluster {
     pub(crate) stage: Stage,
     pub(crate) members: Vec<Member>,
     url: String,
+    lease_s: u32,
 }
 
 impl Cluster {
@@ -22,11 +23,18 @@ impl Cluster {
         Self::of(1, stage)
     }
 
+    /// On one member, with a leader that still counts as alive when it has stood still for nearly so long.
+    pub(crate) fn with_lease(stage: Stage, lease_s: u32) -> Self {
+        let mut cluster = Self { lease_s, ..Self::new(stage) };
+        cluster.name(0..1);
+        cluster
+    }
+
     /// On so many members, all of which serve.
     pub(crate) fn of(members: usize, stage: Stage) -> Self {
         let mut members = Member::cluster(&Server::of_test(), members, &[]);
         members.iter_mut().for_each(Member::serves);
-        let mut cluster = Self { stage, members, url: String::new() };
+        let mut cluster = Self { stage, members, url: String::new(), lease_s: 2 };
         cluster.name(0..cluster.members.len());
         cluster
     }
@@ -34,7 +42,8 @@ impl Cluster {
     /// From now on names these members alone.
     pub(crate) fn name(&mut self, members: Range<usize>) {
         let endpoints: Vec<_> = self.members[members].iter().map(|member| member.endpoint.as_str()).collect();
-        self.url = format!("etcd://{}/test?lease_s=2&timeout_ms=20000", endpoints.join(","));
+        let (endpoints, lease_s) = (endpoints.join(","), self.lease_s);
+        self.url = format!("etcd://{endpoints}/test?lease_s={lease_s}&timeout_ms=20000");
     }
 
     pub(crate) fn command(&self, line: &str) -> Command {
