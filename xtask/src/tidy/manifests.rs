@@ -5,7 +5,7 @@ use std::fs;
 use crate::workspace::{Member, members, root};
 
 /// Which packages of this workspace each may depend on, besides those for tests.
-const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 18] = [
     ("copyseg-core", &[]),
     ("copyseg-conformance", &["copyseg-core"]),
     ("copyseg-test-etcd", &[]),
@@ -17,6 +17,10 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 14] = [
     ("copyseg-restore", &["copyseg-core", "copyseg"]),
     ("copyseg-cli", &["copyseg", "copyseg-restore"]),
     ("copyseg-tests", &["copyseg", "copyseg-restore", "copyseg-cli"]),
+    ("copyseg-shuttle", &[]),
+    ("copyseg-shuttle-parking-lot", &["copyseg-shuttle"]),
+    ("copyseg-shuttle-arc-swap", &["copyseg-shuttle"]),
+    ("copyseg-shuttle-core", &["copyseg-shuttle", "copyseg-shuttle-parking-lot", "copyseg-shuttle-arc-swap"]),
     ("copyseg-torture", EVERYTHING),
     ("copyseg-bench", EVERYTHING),
     ("xtask", &["copyseg-test-etcd"]),
