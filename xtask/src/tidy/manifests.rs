@@ -39,6 +39,8 @@ const EVERYTHING: &[&str] = &[
     "copyseg-etcd",
     "copyseg",
     "copyseg-restore",
+    "copyseg-shuttle",
+    "copyseg-shuttle-core",
     "copyseg-test-etcd",
 ];
 

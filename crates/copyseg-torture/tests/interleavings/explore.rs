@@ -7,7 +7,7 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner};
 
 /// How many schedules a round tries in each of the two ways.
-const SCHEDULES: usize = 75;
+const SCHEDULES: usize = 50;
 
 /// How many unlikely moments shuttle looks for at once: a bug that needs so many switches at the right places is
 /// found with a probability that is known (Burckhardt et al., ASPLOS 2010).
