@@ -64,6 +64,27 @@ impl Command {
         self
     }
 
+    /// Has a shell do `script` first, in the process that it then becomes.
+    pub fn after(self, script: &str) -> Self {
+        self.through("sh", &["-c", &format!("{script} && exec \"$0\" \"$@\"")])
+    }
+
+    /// Has another program start it, whose arguments come before its own.
+    pub fn through(self, program: &str, arguments: &[&str]) -> Self {
+        let mut command = process::Command::new(program);
+        command.args(arguments).arg(self.0.get_program()).args(self.0.get_args()).stdin(Stdio::null());
+        for (name, value) in self.0.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(directory) = self.0.get_current_dir() {
+            command.current_dir(directory);
+        }
+        Self(command)
+    }
+
     /// Sends its stdout elsewhere.
     pub fn stdout(mut self, to: impl Into<Stdio>) -> Self {
         self.0.stdout(to);

@@ -1,12 +1,13 @@
 //! Catalogs that cannot be used: held, missing, damaged, from the future, mistyped.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
-use copyseg_tests::{Stage, files_below};
+use copyseg_tests::{Command, Running, Stage, files_below};
 use rstest::rstest;
 use rustix::process::Signal;
 
@@ -161,4 +162,140 @@ fn a_standby_stops_when_it_is_told_to() {
     standby.finish().exits(143);
     leader.signal(Signal::CONT);
     leader.finish().exits(0);
+}
+
+/// A stage whose catalog is taken away from a restore.
+struct TakenAway {
+    stage: Stage,
+    notes: PathBuf,
+    catalog: PathBuf,
+    away: PathBuf,
+    line: String,
+}
+
+impl TakenAway {
+    /// With the restore, which is under way.
+    fn new(scheme: &str) -> (Self, Running) {
+        let stage = Stage::large();
+        let [notes, catalog, away] = ["notes", "catalog", "away"].map(|name| stage.join(name));
+        let line = format!("restore snapshot restored --segments-per-task 2 --catalog {scheme}:catalog");
+        let run = stage.command(&line).stdout(Stdio::null()).stderr(File::create(&notes).unwrap());
+        let mut run = run.start();
+        stage.wait_for_segments(&mut run, 10);
+        assert!(!run.has_ended(), "the restore is under way");
+        fs::rename(&catalog, &away).unwrap();
+        (Self { stage, notes, catalog, away, line }, run)
+    }
+
+    fn assert_goes_on(&self) {
+        self.stage.command(&self.line).run().exits(0);
+        self.stage.assert_restored();
+        let url = self.line.rsplit(' ').next().unwrap();
+        self.stage.command("check --catalog").args([url]).run().exits(0);
+    }
+}
+
+#[rstest]
+#[case("redb")]
+#[case("sled")]
+fn a_catalog_removed_during_a_restore_is_asked_for_until_it_is_put_back(#[case] scheme: &str) {
+    let (taken, mut run) = TakenAway::new(scheme);
+    while !fs::read_to_string(&taken.notes).unwrap().contains("replaced or removed while it was open") {
+        assert!(!run.has_ended(), "{}", fs::read_to_string(&taken.notes).unwrap());
+        sleep(Duration::from_millis(10));
+    }
+    assert!(!taken.catalog.exists(), "no new one in its place");
+    fs::rename(&taken.away, &taken.catalog).unwrap();
+    run.finish().exits(0);
+    taken.assert_goes_on();
+}
+
+#[rstest]
+#[case("redb")]
+#[case("sled")]
+fn a_catalog_replaced_during_a_restore_ends_it_and_loses_nothing(#[case] scheme: &str) {
+    let other = Stage::small();
+    other.command(&format!("restore snapshot restored --catalog {scheme}:other")).run().exits(0);
+    let (taken, run) = TakenAway::new(scheme);
+    fs::rename(other.join("other"), &taken.catalog).unwrap();
+    let code = run.finish().code;
+    let notes = fs::read_to_string(&taken.notes).unwrap();
+    assert!(matches!(code, 4 | 5), "{code}: {notes}");
+    assert!(notes.contains("another writer has moved it"), "{notes}");
+
+    let url = format!("{scheme}:{}", taken.catalog.display());
+    let list = taken.stage.command("job list -o json --catalog").args([&url]).run().exits(0).json();
+    assert_eq!(
+        list["items"].as_array().map(Vec::len),
+        Some(1),
+        "nothing was written to the other one: {list}"
+    );
+    fs::rename(&taken.catalog, taken.stage.join("other")).unwrap();
+    fs::rename(&taken.away, &taken.catalog).unwrap();
+    taken.assert_goes_on();
+}
+
+#[rstest]
+#[case("redb", 8)]
+#[case("redb", 16)]
+#[case("redb", 24)]
+#[case("sled", 8)]
+#[case("sled", 16)]
+#[case("sled", 24)]
+fn too_few_open_files_end_a_restore_with_advice_and_it_goes_on_with_more(
+    #[case] scheme: &str,
+    #[case] limit: u32,
+) {
+    let stage = Stage::small();
+    let line = format!("restore snapshot restored --catalog {scheme}:catalog -o json");
+    let error = stage.command(&line).after(&format!("ulimit -n {limit}")).run();
+    if error.code != 0 {
+        let error = error.exits(5).error();
+        assert_eq!(error["code"], "unavailable");
+        assert!(error["message"].as_str().unwrap().contains("ulimit -n"), "{error}");
+    }
+    stage.command(&line).after("ulimit -n 64").run().exits(0);
+    stage.assert_restored();
+}
+
+/// A disk of its own, for which a user without rights is root in a world of its own.
+#[rstest]
+#[case("redb", "3m")]
+#[case("sled", "40m")]
+fn a_catalog_on_a_full_disk_loses_nothing_and_the_restore_goes_on_once_there_is_space(
+    #[case] scheme: &str,
+    #[case] size: &str,
+) {
+    let stage = Stage::large();
+    let disk = stage.join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mount = format!("mount -t tmpfs -o size={size} tmpfs disk");
+    let unshared = |command: Command| command.through("unshare", &["--mount", "--map-root-user"]);
+    if !unshared(stage.command("--version").after(&mount)).run().stderr.is_empty() {
+        return eprintln!("not tried: this user may not mount a disk, not even by `unshare`");
+    }
+    let catalog = format!("--catalog {scheme}:disk/catalog");
+    let restore = format!("$0 restore snapshot restored --segments-per-task 2 {catalog}");
+    // The disk is there for this shell alone, so all of it happens in one.
+    let script = format!(
+        "{mount} || exit 90
+         {restore} 2>notes & restore=$!
+         while [ $(ls restored 2>/dev/null | wc -l) -lt 10 ]; do sleep 0.02; done
+         cat /dev/zero >disk/fill 2>/dev/null
+         while kill -0 $restore 2>/dev/null && ! grep -q 'no space is left' notes; do sleep 0.02; done
+         $0 job list {catalog} >list 2>&1; echo $? >>list
+         rm disk/fill; wait $restore; ended=$?
+         {restore} || exit 91
+         $0 check {catalog} || exit 92
+         exit $ended"
+    );
+    let run = unshared(stage.command("").through("sh", &["-c", &script])).run();
+    let [notes, list] =
+        ["notes", "list"].map(|name| fs::read_to_string(stage.join(name)).unwrap_or_default());
+    assert_eq!(run.code, 0, "it waits for space: {run:?}\n{notes}");
+    assert!(!notes.contains("could not close"), "a failure that was told is told once: {notes}");
+    assert!(notes.contains("no space is left on the disk; free some"), "{notes}");
+    assert!(list.contains("executing") || list.contains("is held by process"), "{list}");
+    assert!(run.stdout.contains("no problems"), "{run:?}");
+    stage.assert_restored();
 }

@@ -100,6 +100,13 @@ impl From<io::Error> for Failure {
 }
 
 impl Failure {
+    /// The system refused what it takes to start, such as a thread or a file.
+    pub(crate) fn not_started(error: io::Error) -> Self {
+        let message =
+            "the command could not start: if it may open too few files, raise the limit (`ulimit -n`)";
+        Error::with_source(ErrorKind::Unavailable, message, error).into()
+    }
+
     /// The exit code it ends the process with.
     pub(crate) fn exit(&self) -> Exit {
         match self {

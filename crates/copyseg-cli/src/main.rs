@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     };
     output::log_to_stderr();
     let format = arguments.output;
-    let ended = tokio::runtime::Runtime::new().map_err(Failure::from).and_then(|runtime| {
+    let ended = tokio::runtime::Runtime::new().map_err(Failure::not_started).and_then(|runtime| {
         let ended = runtime.block_on(run(arguments));
         // A system call that never ends, on a dead network disk, must not keep a stopped process from ending.
         runtime.shutdown_background();

@@ -50,8 +50,9 @@ pub(crate) struct Signals {
 
 impl Signals {
     /// Takes the signals over from the operating system, which would end the process.
-    pub(crate) fn new() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let take = |kind| signal(kind).map_err(Failure::not_started);
+        Ok(Self { interrupt: take(SignalKind::interrupt())?, terminate: take(SignalKind::terminate())? })
     }
 
     /// Waits for the next one.

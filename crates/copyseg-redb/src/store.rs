@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use copyseg_core::{Batch, Error, ErrorKind, Head, Operation, RecordKind, Result};
 use copyseg_local::{HolderFile, Identity};
 use redb::{
-    Database, Durability, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
-    WriteTransaction,
+    Database, DatabaseError, Durability, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
+    StorageError, WriteTransaction,
 };
 
 use crate::error::failed;
@@ -87,8 +87,12 @@ impl Store {
             Handle::Writable(database) => database.close(),
             Handle::ReadOnly(database) => database.close(),
         };
-        if let Err(error) = closed {
-            tracing::warn!(%error, "could not close {name} cleanly; the next open repairs it");
+        match closed {
+            // It is closed because of that failure, which its caller was told.
+            Ok(()) | Err(DatabaseError::Storage(StorageError::PreviousIo)) => {}
+            Err(error) => {
+                tracing::warn!(%error, "could not close {name} cleanly; the next open repairs it");
+            }
         }
     }
 

@@ -98,9 +98,15 @@ impl Attempts {
                 Err(error) if error.kind() == ErrorKind::Unavailable && Instant::now() < end => error,
                 result => return result,
             };
-            tracing::debug!(error = error.chain(), "the catalog was not available, trying again");
             let waiting = short(error.chain());
-            self.shared.progress.send_modify(|progress| progress.waiting = waiting);
+            // Every task that is under way meets it; one says it for all.
+            if self.shared.progress.send_if_modified(|progress| {
+                let is_new = progress.waiting != waiting;
+                progress.waiting = waiting;
+                is_new
+            }) {
+                tracing::warn!(error = error.chain(), "the catalog was not available, trying again");
+            }
             let delay = delays.next().unwrap_or(self.options.retry_delay_max).min(CATALOG_DELAY_MAX);
             tokio::select! {
                 () = self.halt.cancelled() => return Err(error),
