@@ -4,6 +4,8 @@
 
 #[path = "restore_faults/disk.rs"]
 mod disk;
+#[path = "restore_faults/power.rs"]
+mod power;
 #[path = "restore_faults/scene.rs"]
 mod scene;
 
@@ -17,6 +19,7 @@ use copyseg_torture::{Trial, run};
 use futures::FutureExt;
 
 use disk::{DiskFault, FaultyDisk};
+use power::{Acknowledging, Power};
 use scene::{Scene, Step, completed};
 
 /// No single fault of storage fails a job: the run completes it, or ends and leaves it to the next one.
@@ -104,5 +107,41 @@ fn every_fault_point_of_a_restore_on_its_disk() {
             }
             round.count("fault points", 1);
         }
+    }
+}
+
+/// Restores with calls of the name `skipped` left out of account; returns how many files were acknowledged, and which of
+/// them would not survive.
+async fn lose_power(step: Step, skipped: &'static str) -> (u64, Vec<String>) {
+    let scene = Scene::at(step).await;
+    let power = Power::new(scene.target(), skipped);
+    let catalog = Acknowledging::new(&power, scene.storage());
+    let outcome = scene.run(catalog.clone(), Some(power.hook())).await;
+    assert!(completed(&outcome), "{outcome:?}");
+    let mut lost: Vec<_> =
+        catalog.lost.lock().unwrap().iter().map(|file| file.display().to_string()).collect();
+    lost.sort();
+    (catalog.files.lock().unwrap().len() as u64, lost)
+}
+
+#[test]
+fn what_a_restore_has_acknowledged_survives_the_loss_of_power() {
+    let mut trial = Trial::new("what_a_restore_has_acknowledged_survives_the_loss_of_power", 5);
+    while let Some(mut round) = trial.round() {
+        let (files, lost) = run(true, lose_power(Step::Begin, "nothing"));
+        assert_eq!((files, lost), (7, Vec::<String>::new()), "five files and two records");
+        round.count("acknowledged files", files);
+    }
+}
+
+#[test]
+fn a_restore_that_leaves_out_a_sync_is_found_out() {
+    for skipped in ["sync", "sync folder"] {
+        let (files, lost) = run(true, lose_power(Step::Begin, skipped));
+        assert_eq!(
+            lost.len() as u64,
+            files,
+            "without `{skipped}` nothing that was acknowledged survives: {lost:?}"
+        );
     }
 }

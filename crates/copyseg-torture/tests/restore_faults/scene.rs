@@ -107,13 +107,6 @@ impl Scene {
         self.folder.path().join("restored")
     }
 
-    /// The name, below the target, of every file of a segment.
-    pub(crate) fn files_of(&self, source: i64, target: i64) -> Vec<PathBuf> {
-        let prefix = format!("{source}/");
-        let names = FILES.iter().filter_map(|(name, _)| name.strip_prefix(&prefix));
-        names.map(|name| Path::new(&target.to_string()).join(name)).collect()
-    }
-
     /// A run as of a new process, whose memory is compared with the storage at its end.
     pub(crate) async fn run(
         &self,
@@ -141,7 +134,7 @@ impl Scene {
         let manifest = Manifest::read(&self.request("nightly", None).target).await.unwrap().unwrap();
         let mut expected: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
         for segment in &manifest.segments {
-            for name in self.files_of(segment.source.0, segment.target.0) {
+            for name in files_of(segment.source.0, segment.target.0) {
                 let source = name.to_str().unwrap().split_once('/').unwrap().1;
                 let source = self.folder.path().join("nightly").join(segment.source.to_string()).join(source);
                 expected.insert(name, std::fs::read(source).unwrap());
@@ -190,6 +183,13 @@ impl Scene {
         assert!(matches!(outcome, Outcome::Stopped { .. }), "{outcome:?}");
         manager.close().await.unwrap();
     }
+}
+
+/// The name, below the target, of every file of a segment.
+pub(crate) fn files_of(source: i64, target: i64) -> Vec<PathBuf> {
+    let prefix = format!("{source}/");
+    let names = FILES.iter().filter_map(|(name, _)| name.strip_prefix(&prefix));
+    names.map(|name| Path::new(&target.to_string()).join(name)).collect()
 }
 
 pub(crate) fn completed(outcome: &Result<Outcome>) -> bool {
