@@ -331,10 +331,13 @@ impl World {
         self.model.jobs_added = model.jobs_added;
     }
 
-    fn beat(&self, back: usize, forged: bool) {
+    fn beat(&mut self, back: usize, forged: bool) {
         let Some((claim, speaker)) = self.claim(back, forged) else { return };
         let heard = self.manager.heartbeat(claim).map_err(|error| error.kind());
         assert_eq!(heard, self.model.hears(speaker), "heartbeat of {claim}");
+        if heard.is_ok() {
+            self.model.heard.insert(claim.task, self.monotonic());
+        }
     }
 
     fn silent(&self, timeout: Duration) {

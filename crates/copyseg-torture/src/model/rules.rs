@@ -401,8 +401,9 @@ impl Model {
 
     fn reassign(&mut self, node: NodeId, now: Timestamp) -> Answer {
         let mut count = 0;
-        for task in self.tasks.values_mut() {
+        for (id, task) in &mut self.tasks {
             if task.node == Some(node) && task.state == TaskState::InProgress {
+                self.written.insert(task_key(*id));
                 (task.state, task.node, task.updated) = (TaskState::Pending, None, now);
                 task.reason = super::driver::LOST.into();
                 count += 1;
