@@ -98,7 +98,7 @@ fn a_restore_is_the_same_whichever_members_of_the_cluster_are_named() {
 
 #[test]
 fn an_operator_sees_waits_and_cancels_beside_the_leader() {
-    let cluster = Cluster::new(Stage::large());
+    let cluster = Cluster::with_lease(Stage::large(), 120);
     let leader = cluster.leader();
     // It stands still, so that it cannot end before the operator has looked.
     leader.signal(Signal::STOP);

@@ -1,9 +1,12 @@
 //! Running cargo, so that whoever reads the log can repeat each step by hand.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
 use crate::Outcome;
-use crate::workspace::root;
+use crate::workspace::{members, root};
 
 /// Runs `cargo ARGS` at the root of the workspace.
 pub(crate) fn cargo(args: &[&str]) -> Outcome {
@@ -33,6 +36,26 @@ pub(crate) fn cargo_output(args: &[&str]) -> Result<String, String> {
         Ok(output) => Err(format!("`cargo {}` ended with {}", args.join(" "), output.status)),
         Err(error) => Err(format!("`cargo {}` did not start: {error}", args.join(" "))),
     }
+}
+
+/// Builds the tests of these names, with what those on etcd take, and returns where each is: package, name, executable.
+/// They are built together, because packages that are selected one by one would build their dependencies one by one.
+pub(crate) fn build_tests(names: &[&str]) -> Result<Vec<(String, String, PathBuf)>, String> {
+    const FEATURES: &str = "copyseg-etcd/etcd-tests,copyseg-tests/etcd-tests";
+    let format = ["--no-run", "--message-format", "json-render-diagnostics"];
+    let tests: Vec<&str> = names.iter().flat_map(|name| ["--test", name]).collect();
+    let args = [&["test", "--workspace", "--features", FEATURES], &tests[..], &format].concat();
+    eprintln!("$ cargo {}", args.join(" "));
+    let output = cargo_output(&args)?;
+    let members = members()?;
+    let built = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let test = |message: Value| {
+        let (name, executable) = (message["target"]["name"].as_str()?, message["executable"].as_str()?);
+        let manifest = Path::new(message["manifest_path"].as_str()?);
+        let package = &members.iter().find(|member| member.manifest == manifest)?.name;
+        names.contains(&name).then(|| (package.clone(), name.to_owned(), PathBuf::from(executable)))
+    };
+    Ok(built.filter_map(test).collect())
 }
 
 /// Whether the subcommand `cargo NAME` is installed, and its version line.

@@ -3,26 +3,30 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use copyseg_test_etcd::{Member, Server};
 
 use crate::Outcome;
+use crate::cargo::build_tests;
 use crate::etcd::{provide_protoc, servers};
 use crate::workspace::root;
 
-/// A backend, and the test that runs the suite on it.
+/// A backend, and the package with the test that runs the suite on it.
 struct Backend {
     name: &'static str,
     package: &'static str,
-    arguments: &'static [&'static str],
 }
 
+/// The name of that test.
+const TEST: &str = "conformance";
+
 const BACKENDS: [Backend; 4] = [
-    Backend { name: "memory", package: "copyseg-core", arguments: &[] },
-    Backend { name: "redb", package: "copyseg-redb", arguments: &[] },
-    Backend { name: "sled", package: "copyseg-sled", arguments: &[] },
-    Backend { name: "etcd", package: "copyseg-etcd", arguments: &["--features", "etcd-tests"] },
+    Backend { name: "memory", package: "copyseg-core" },
+    Backend { name: "redb", package: "copyseg-redb" },
+    Backend { name: "sled", package: "copyseg-sled" },
+    Backend { name: "etcd", package: "copyseg-etcd" },
 ];
 
 /// How each test of a backend ended: by case, how many passed and how many there were.
@@ -53,7 +57,6 @@ fn columns(chosen: &str, members: &[usize]) -> Result<Vec<Column>, String> {
             columns.push(Column { backend, cluster: None });
             continue;
         }
-        provide_protoc()?;
         for server in servers()? {
             let clusters = members.iter().map(|members| Some((server.clone(), *members)));
             columns.extend(clusters.map(|cluster| Column { backend, cluster }));
@@ -63,9 +66,13 @@ fn columns(chosen: &str, members: &[usize]) -> Result<Vec<Column>, String> {
 }
 
 fn show(columns: &[Column]) -> Outcome {
+    provide_protoc()?;
+    let tests = build_tests(&[TEST])?;
     let mut results = Vec::new();
     for column in columns {
-        results.push(suite(column)?);
+        let test = tests.iter().find(|(package, ..)| package == column.backend.package);
+        let (.., test) = test.ok_or_else(|| format!("{} has no test `{TEST}`", column.backend.package))?;
+        results.push(suite(column, test)?);
     }
     let names: Vec<String> = columns.iter().map(Column::name).collect();
     let (table, missed) = table(&names, &results);
@@ -103,23 +110,21 @@ fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<(String, usi
     Ok((chosen, members))
 }
 
-fn suite(column: &Column) -> Result<Results, String> {
-    let backend = column.backend;
+fn suite(column: &Column, test: &Path) -> Result<Results, String> {
     let mut members = match &column.cluster {
         Some((server, count)) => Member::cluster(server, *count, &[]),
         None => Vec::new(),
     };
     members.iter_mut().for_each(Member::serves);
     let endpoints: Vec<_> = members.iter().map(|member| member.endpoint.as_str()).collect();
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command
-        .args(["test", "--package", backend.package, "--test", "conformance", "--no-fail-fast"])
-        .args(backend.arguments)
+    let endpoints = endpoints.join(",");
+    eprintln!("{}\n$ COPYSEG_TEST_ETCD='{endpoints}' {}", column.name(), test.display());
+    let output = Command::new(test)
         .current_dir(root())
-        .env("COPYSEG_TEST_ETCD", endpoints.join(","))
-        .stderr(Stdio::inherit());
-    eprintln!("{}\n$ {command:?}", column.name());
-    let output = command.output().map_err(|error| format!("cargo did not start: {error}"))?;
+        .env("COPYSEG_TEST_ETCD", endpoints)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("{} did not start: {error}", test.display()))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let results = read(&text);
     if !output.status.success() {

@@ -2,27 +2,41 @@
 
 use std::env;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread::scope;
 
 use copyseg_test_etcd::Server;
 
 use crate::Outcome;
-use crate::cargo::cargo_with;
+use crate::cargo::build_tests;
 use crate::workspace::root;
 
 /// `cargo xtask etcd`: what can go wrong with a cluster, done to members that the tests start themselves; and what can go
 /// wrong with the processes that use one.
 pub(crate) fn run() -> Outcome {
     provide_protoc()?;
-    for server in servers()? {
-        eprintln!("{server}");
-        let program = server.program().to_string_lossy();
-        for (package, test) in [("copyseg-etcd", "faults"), ("copyseg-tests", "takeover")] {
-            let arguments = ["test", "--package", package, "--features", "etcd-tests", "--test", test];
-            cargo_with(&arguments, &[(Server::VARIABLE, &program)])?;
-        }
+    let (tests, servers) = (build_tests(&["faults", "takeover"])?, servers()?);
+    for (_, name, test) in &tests {
+        // These tests wait most of the time, so they do it on all versions at once.
+        let outcomes: Vec<Outcome> = scope(|scope| {
+            let runs: Vec<_> =
+                servers.iter().map(|server| scope.spawn(|| run_on(server, name, test))).collect();
+            runs.into_iter().map(|run| run.join().unwrap_or(Err("it panicked".into()))).collect()
+        });
+        outcomes.into_iter().collect::<Outcome>()?;
     }
     Ok(())
+}
+
+fn run_on(server: &Server, name: &str, test: &Path) -> Outcome {
+    let program = server.program().to_string_lossy();
+    eprintln!("$ {}='{program}' {}", Server::VARIABLE, test.display());
+    let output = Command::new(test).env(Server::VARIABLE, server.program()).current_dir(root()).output();
+    let output = output.map_err(|error| format!("{} did not start: {error}", test.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    eprintln!("{name} on {server}:\n{text}{}", String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(()) } else { Err(format!("`{name}` failed on {server}")) }
 }
 
 /// What the build of etcd's client needs: the compiler of protocol buffers.

@@ -10,6 +10,8 @@ mod writer;
 mod outages;
 #[path = "faults/space.rs"]
 mod space;
+#[path = "faults/limits.rs"]
+mod limits;
 #[path = "faults/access.rs"]
 mod access;
 #[path = "faults/certificates.rs"]
