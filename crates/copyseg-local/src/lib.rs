@@ -1,15 +1,17 @@
 //! What catalogs on the local disk have in common, whatever keeps their records: the thread that owns the storage, the
-//! note of who holds it, names that last, and the meaning of an error.
+//! notes of who holds it and of its last commit, names that last, and the meaning of an error.
 //!
 //! For the backends of copyseg. A backend of your own needs only `copyseg_core::Catalog`.
 #![warn(missing_docs)]
 
 mod writer;
 mod holder;
+mod note;
 mod place;
 mod error;
 
 pub use error::{classify_io, guard, io_failed};
 pub use holder::{HolderFile, describe_holder};
+pub use note::{Note, check_note};
 pub use place::{Identity, create_folder, forget_cached, resolve, sync_folder_of};
 pub use writer::{Owner, Storage, Writer};

@@ -3,10 +3,10 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use copyseg_core::{Error, ErrorKind, Result};
-use copyseg_local::{Identity, create_folder, io_failed};
+use copyseg_local::{Identity, Note, create_folder, io_failed};
 use tempfile::TempPath;
 
 /// The first bytes of every redb file.
@@ -82,4 +82,18 @@ pub(crate) fn finish(file: TempPath, path: &Path) -> io::Result<bool> {
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error.error),
     }
+}
+
+/// The note of the head of the last commit, beside the file. A catalog can do without: it only finds out damage.
+pub(crate) fn note(path: &Path) -> Option<Note> {
+    let opened = Note::open(&note_path(path));
+    opened
+        .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "cannot note the last commit"))
+        .ok()
+}
+
+pub(crate) fn note_path(path: &Path) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(".head");
+    path.into()
 }

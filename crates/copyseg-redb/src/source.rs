@@ -3,9 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use copyseg_core::{Error, ErrorKind, Result};
+use copyseg_core::{Error, ErrorKind, Head, Result};
 use copyseg_local::{
-    HolderFile, Identity, Storage, describe_holder, forget_cached, io_failed, sync_folder_of,
+    HolderFile, Identity, Storage, check_note, describe_holder, forget_cached, io_failed, sync_folder_of,
 };
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, StorageBackend, StorageError};
@@ -47,6 +47,7 @@ impl Source {
             None => return Err(io_failed(self.doing(), io::ErrorKind::NotFound.into())),
         };
         store.holder = HolderFile::write(path);
+        store.note = file::note(path);
         sync_folder_of(path).map_err(|error| io_failed(self.doing(), error))?;
         Ok(store)
     }
@@ -68,6 +69,10 @@ impl Source {
         };
         let database = create().map_err(|error| failed(doing(), error))?;
         let is_first = file::finish(unnamed, path).map_err(|error| io_failed(doing(), error))?;
+        if is_first && let Some(note) = file::note(path) {
+            // Over that of an earlier catalog in the same place.
+            note.write(&Head::default());
+        }
         is_first.then(|| self.store(Handle::Writable(database), Some((path.into(), identity)))).transpose()
     }
 
@@ -120,13 +125,19 @@ impl Source {
         }
     }
 
+    /// A file before the head that was noted has lost commits, and is refused.
+    fn noted(&self, path: &Path, store: Store) -> Result<Store> {
+        check_note(&file::note_path(path), &store.read()?.0, || self.doing())?;
+        Ok(store)
+    }
+
     fn doing(&self) -> String {
         format!("cannot open {}", self.name())
     }
 
     /// A redb database without a head is not a catalog, and is refused.
     fn store(&self, database: Handle, place: Option<(PathBuf, Identity)>) -> Result<Store> {
-        let store = Store { holder: None, database, place, name: self.name() };
+        let store = Store { holder: None, note: None, database, place, name: self.name() };
         store.read()?;
         Ok(store)
     }
@@ -146,8 +157,8 @@ impl Storage for Source {
 
     fn open(&self) -> Result<Store> {
         match self {
-            Self::File(path, options) => self.open_file(path, *options, options.create),
-            Self::ReadOnly(path, options) => self.open_read_only(path, *options),
+            Self::File(path, options) => self.noted(path, self.open_file(path, *options, options.create)?),
+            Self::ReadOnly(path, options) => self.noted(path, self.open_read_only(path, *options)?),
             Self::Backend(open) => {
                 let database = open().map_err(|error| failed(self.doing(), error))?;
                 self.store(Handle::Writable(database), None)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use copyseg_core::{Batch, Error, ErrorKind, Head, Operation, RecordKind, Result};
-use copyseg_local::{HolderFile, Identity};
+use copyseg_local::{HolderFile, Identity, Note};
 use redb::{
     Database, DatabaseError, Durability, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
     StorageError, WriteTransaction,
@@ -16,6 +16,8 @@ use crate::keys::{HEAD, META, records};
 pub(crate) struct Store {
     // Before the database, so that it is dropped before another process can take the lock.
     pub(crate) holder: Option<HolderFile>,
+    /// Where the head of every commit is noted, if it is a file to be written.
+    pub(crate) note: Option<Note>,
     pub(crate) database: Handle,
     /// The file as it was when opened, if it is one.
     pub(crate) place: Option<(PathBuf, Identity)>,
@@ -67,6 +69,9 @@ impl Store {
             Error::with_source(ErrorKind::OutcomeUnknown, message, error)
         })?;
         self.check_place()?;
+        if let Some(note) = &self.note {
+            note.write(&next);
+        }
         Ok(next)
     }
 

@@ -139,13 +139,14 @@ async fn a_missing_file_is_created_only_if_that_is_wanted() {
 
     let catalog = open(&path).await.unwrap();
     assert_eq!(catalog.head().await.unwrap(), Head::default());
-    assert_eq!(names(path.parent().unwrap()), ["catalog.redb", "catalog.redb.holder"]);
-    for name in ["catalog.redb", "catalog.redb.holder"] {
+    let expected = ["catalog.redb", "catalog.redb.head", "catalog.redb.holder"];
+    assert_eq!(names(path.parent().unwrap()), expected);
+    for name in expected {
         let mode = fs::metadata(path.with_file_name(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
     catalog.close().await.unwrap();
-    assert_eq!(names(path.parent().unwrap()), ["catalog.redb"]);
+    assert_eq!(names(path.parent().unwrap()), ["catalog.redb", "catalog.redb.head"]);
 }
 
 #[tokio::test]
@@ -169,7 +170,7 @@ async fn a_catalog_opened_to_be_read_shows_all_and_changes_nothing() {
     first.close().await.unwrap();
     second.close().await.unwrap();
     assert!(fs::read(&path).unwrap() == content);
-    assert_eq!(names(folder.path()), ["catalog.redb"]);
+    assert_eq!(names(folder.path()), ["catalog.redb", "catalog.redb.head"]);
     assert_eq!(open(&path).await.unwrap().head().await.unwrap(), head);
 }
 
@@ -199,6 +200,31 @@ async fn a_file_that_was_cut_is_corrupt(#[case] length: u64) {
     fs::File::options().write(true).open(&path).unwrap().set_len(length).unwrap();
     assert_error(open(&path).await, ErrorKind::Corrupt, "keep the file");
     assert_error(open_read_only(&path).await, ErrorKind::Corrupt, "keep the file");
+}
+
+/// redb alone would take the damage for a torn write, go back to the commit before it, and say nothing.
+#[tokio::test]
+async fn a_file_that_went_back_behind_an_acknowledged_commit_is_corrupt() {
+    let (_folder, path) = closed_catalog(10).await;
+    let writer = open(&path).await.unwrap();
+    let before = fs::read(&path).unwrap();
+    fill(&writer, 20).await;
+    writer.close().await.unwrap();
+    fs::write(&path, &before).unwrap();
+    assert_error(open(&path).await, ErrorKind::Corrupt, "remove `catalog.redb.head`");
+    assert_error(open_read_only(&path).await, ErrorKind::Corrupt, "acknowledged");
+    fs::remove_file(path.with_file_name("catalog.redb.head")).unwrap();
+    assert_eq!(count(&open(&path).await.unwrap()).await.unwrap(), 10, "the operator has decided");
+}
+
+#[tokio::test]
+async fn the_note_of_an_earlier_catalog_does_not_hinder_a_new_one_in_its_place() {
+    let (_folder, path) = closed_catalog(10).await;
+    fs::remove_file(&path).unwrap();
+    let catalog = open(&path).await.unwrap();
+    assert_eq!(catalog.head().await.unwrap(), Head::default());
+    catalog.close().await.unwrap();
+    open(&path).await.unwrap();
 }
 
 #[tokio::test]

@@ -16,6 +16,9 @@ pub(crate) const SEGMENT_BYTES: usize = 8 << 20;
 /// sled's log: every record, and what sled locks.
 pub(crate) const LOG: &str = "db";
 
+/// The head of the last commit, beside sled's files.
+pub(crate) const NOTE: &str = "copyseg.head";
+
 /// sled's configuration.
 const CONFIGURATION: &str = "conf";
 

@@ -10,7 +10,6 @@ mod store;
 mod load;
 mod keys;
 mod file;
-mod note;
 mod wake;
 mod error;
 

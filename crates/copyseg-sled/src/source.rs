@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use copyseg_core::{Error, ErrorKind, Head, Result};
 use copyseg_local::{
-    HolderFile, Identity, Storage, describe_holder, forget_cached, io_failed, sync_folder_of,
+    HolderFile, Identity, Note, Storage, check_note, describe_holder, forget_cached, io_failed,
+    sync_folder_of,
 };
 use sled::{Config, Db};
 
 use crate::error::{failed, is_locked};
-use crate::file::{self, Found, LOG, Lock, SEGMENT_BYTES};
+use crate::file::{self, Found, LOG, Lock, NOTE, SEGMENT_BYTES};
 use crate::keys::HEAD;
 use crate::load::Loads;
-use crate::note::{self, Note};
 use crate::options::SledOptions;
 use crate::store::{self, Log, Store, SyncFile};
 use crate::wake::Wake;
@@ -94,7 +94,7 @@ impl Source {
         if found == Found::Nothing {
             self.initialise(&database)?;
         }
-        let note = Note::open(&self.path).map_err(io_failed)?;
+        let note = Note::open(&self.path.join(NOTE)).map_err(io_failed)?;
         let log = Log { file, path: self.log(), identity, sync: sync.clone(), note };
         let mut store = self.store(config, database, lock, store::Access::Write(log))?;
         store.holder = HolderFile::write(&self.log());
@@ -148,7 +148,7 @@ impl Source {
         let wake = Wake::start(config, database.clone())?;
         let loads = Loads::default();
         let store = Store { holder: None, wake, database, loads, access, lock, name: self.name() };
-        note::check(&self.path, &store.head()?, || self.doing())?;
+        check_note(&self.path.join(NOTE), &store.head()?, || self.doing())?;
         Ok(store)
     }
 

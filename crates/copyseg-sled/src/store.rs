@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use copyseg_core::{Batch, Error, ErrorKind, Head, Operation, Record, Result};
-use copyseg_local::{HolderFile, Identity};
+use copyseg_local::{HolderFile, Identity, Note};
 use sled::Db;
 use tempfile::TempDir;
 
@@ -15,7 +15,6 @@ use crate::error::failed;
 use crate::file::Lock;
 use crate::keys::{HEAD, record};
 use crate::load::{Loads, Ticket};
-use crate::note::Note;
 use crate::wake::Wake;
 
 /// Makes what sled has written to its file durable.

@@ -12,6 +12,8 @@ mod instance;
 pub mod history;
 mod model;
 
+pub mod damage;
+
 #[cfg(feature = "etcd-tests")]
 pub use etcd_member::EtcdMember;
 pub use instance::{Instance, or_dead, run};

@@ -13,7 +13,7 @@ use crate::id::JobId;
 use crate::job::Job;
 use crate::snapshot::{SetAside, Snapshot};
 use crate::task::Task;
-use crate::txn::{counter_record, job_key, task_key};
+use crate::txn::{counter_record, task_key};
 use crate::wire::{self, DecodedRecord, StoreFormat, decode_record};
 
 /// What a store holds.
@@ -23,7 +23,7 @@ pub(super) struct Recovered {
     pub(super) snapshot: Snapshot,
     /// Tasks of no job: left over from an addition or a removal that was cut short.
     pub(super) orphans: Vec<RecordKey>,
-    /// Ids that stay taken: tasks of a job whose record was set aside.
+    /// Ids that stay taken: tasks without a job, while the record of one is set aside.
     pub(super) reserved: HashSet<RecordKey>,
     /// Every stored record that the snapshot does not show.
     pub(super) hidden: HashSet<RecordKey>,
@@ -141,6 +141,7 @@ impl Gathering {
         };
         recovered.hidden.extend(self.set_aside.keys().chain(&self.store));
         let next_id = self.next_id.unwrap_or_else(|| self.rebuilt_counter());
+        let lacks_a_job = self.set_aside.keys().any(|key| key.kind == RecordKind::Job);
         let mut visible = Vec::with_capacity(self.tasks.len());
         for task in self.tasks {
             let key = task_key(task.id);
@@ -150,7 +151,8 @@ impl Gathering {
                     visible.push(Arc::new(task));
                     continue;
                 }
-                None if self.set_aside.contains_key(&job_key(task.job)) => {
+                // Which job that is cannot be told: damage may have hit its id.
+                None if lacks_a_job => {
                     recovered.reserved.insert(key);
                 }
                 _ => recovered.orphans.push(key),

@@ -149,6 +149,25 @@ async fn the_tasks_of_a_job_that_was_set_aside_wait_for_it() {
     assert_eq!(meta.snapshot().unwrap().set_aside().count(), 0);
 }
 
+/// Damage to a key in storage: the record is found under an id that no task names.
+#[tokio::test]
+async fn the_tasks_of_a_job_that_was_set_aside_under_another_id_wait_for_it() {
+    let (store, whole) = damaged(job_key(1)).await;
+    let moved = Operation::Put(job_key(77), whole.clone().into());
+    tamper(&store, [Operation::Delete(job_key(1)), moved]).await;
+    let meta = open(&store).await;
+    assert_eq!(meta.snapshot().unwrap().set_aside().next().unwrap().key, job_key(77));
+    let taken = ErrorKind::AlreadyExists { identical: false };
+    assert_eq!(meta.add_job(job(3), vec![task(11)]).await.unwrap_err().kind(), taken, "their ids stay taken");
+    meta.update_job(JobId(2), [JobAction::Rows(1)]).await.unwrap();
+    until_idle().await;
+    meta.close().await.unwrap();
+
+    tamper(&store, [Operation::Delete(job_key(77)), Operation::Put(job_key(1), whole.into())]).await;
+    let ids = open(&store).await.tasks_of_job(JobId(1)).unwrap();
+    assert_eq!(ids.iter().map(|task| task.id.0).collect::<Vec<_>>(), [11, 12]);
+}
+
 #[tokio::test]
 async fn a_job_that_lacks_a_damaged_task_is_shown_as_damaged_and_cannot_be_published() {
     let (store, whole) = damaged(task_key(12)).await;
