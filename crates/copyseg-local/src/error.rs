@@ -2,7 +2,8 @@
 //! each conversion names what was being done.
 
 use std::any::Any;
-use std::fmt::Display;
+use std::error::Error as StdError;
+use std::fmt::{self, Display};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -44,6 +45,32 @@ pub fn classify_io(error: &io::Error) -> (ErrorKind, &'static str) {
     }
 }
 
+/// Why a commit fails however often it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lasting {
+    /// No space is left.
+    Full,
+    /// The files are damaged.
+    Damaged,
+}
+
+/// What a storage engine said when it panicked, the cause of an error of [`guard`].
+#[derive(Debug)]
+struct Panic(String);
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for Panic {}
+
+/// Whether a panic of a storage engine is behind it.
+pub fn is_panic(error: &Error) -> bool {
+    error.source().is_some_and(|cause| cause.is::<Panic>())
+}
+
 /// Runs `work` on `engine`, which may panic on files that were changed behind its back. `kind` says what is known
 /// about the work then.
 ///
@@ -58,7 +85,7 @@ pub fn guard<T>(
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let message =
             format!("{doing}: {engine} panicked, its files may be damaged; keep them and a copy of them");
-        Err(Error::with_source(kind, message, panic_text(&*panic)))
+        Err(Error::with_source(kind, message, Panic(panic_text(&*panic))))
     })
 }
 

@@ -8,7 +8,7 @@ use std::thread;
 use copyseg_core::{Error, ErrorKind, Head, Result};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::error::guard;
+use crate::error::{Lasting, guard};
 
 /// Calls that may wait for the thread before further ones wait for a place.
 const QUEUE_MAX: usize = 64;
@@ -174,11 +174,12 @@ impl<S: Storage> Owner<S> {
     }
 
     /// What is known of a commit on `expected` that failed with `error`, once the store is opened again. Sending it
-    /// again cures most failures, but not a full disk: it must not be asked for ever. Nothing of the commit can come
-    /// later, so a `head` that has not moved says that nothing was changed.
+    /// again cures most failures, but not a full disk or damage: it must not be asked for ever. Nothing of the commit can
+    /// come later, so a `head` that has not moved says that nothing was changed.
     pub fn settle(
         &mut self,
         error: Error,
+        why: Lasting,
         expected: Head,
         head: impl FnOnce(&mut S::Store) -> Result<Head>,
     ) -> Error {
@@ -186,11 +187,18 @@ impl<S: Storage> Owner<S> {
             return error;
         }
         match self.with(ErrorKind::Corrupt, head) {
-            Ok(head) if head == expected => Error::with_source(
-                ErrorKind::Unavailable,
-                "nothing was changed, since no space is left on the disk; free some and try again",
-                error,
-            ),
+            Ok(head) if head == expected => match why {
+                Lasting::Full => Error::with_source(
+                    ErrorKind::Unavailable,
+                    "nothing was changed, since no space is left on the disk; free some and try again",
+                    error,
+                ),
+                Lasting::Damaged => Error::with_source(
+                    ErrorKind::Corrupt,
+                    "nothing was changed, since the catalog is damaged; keep its files, and restore a copy of them",
+                    error,
+                ),
+            },
             _ => error,
         }
     }
@@ -241,5 +249,46 @@ fn unavailable(error: Error) -> Error {
             error,
         ),
         _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::is_panic;
+
+    /// A store that is only a head.
+    struct Memory(Head);
+
+    impl Storage for Memory {
+        type Store = Head;
+        const ENGINE: &'static str = "memory";
+
+        fn name(&self) -> String {
+            "the catalog in memory".into()
+        }
+        fn open(&self) -> Result<Head> {
+            Ok(self.0)
+        }
+        fn reopen(&self) -> Result<Head> {
+            self.open()
+        }
+        fn close(_: Head) {}
+    }
+
+    /// Sent again, such a commit would panic again, and its callers would wait for ever.
+    #[test]
+    fn a_commit_that_panics_is_settled_by_looking() {
+        let mut owner = Owner::open(Memory(Head::default()), Arc::default()).unwrap();
+        let panics = |_: &mut Head| -> Result<()> { panic!("page 7 is gone") };
+        let error = owner.with(ErrorKind::OutcomeUnknown, panics).unwrap_err();
+        assert!(is_panic(&error));
+        assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
+        let look = |head: &mut Head| Ok(*head);
+        let settled = owner.settle(error.clone(), Lasting::Damaged, Head::default(), look);
+        assert_eq!(settled.kind(), ErrorKind::Corrupt);
+        assert!(settled.chain().contains("page 7 is gone"), "{}", settled.chain());
+        let moved = owner.settle(error, Lasting::Damaged, Head { batch: 7, ..Head::default() }, look);
+        assert_eq!(moved.kind(), ErrorKind::OutcomeUnknown, "the commit may have been made");
     }
 }

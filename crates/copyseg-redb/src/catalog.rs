@@ -8,7 +8,7 @@ use copyseg_core::{Batch, Catalog, Error, ErrorKind, Head, Limits, Loaded, Resul
 use copyseg_local::{Owner, Writer, resolve};
 use redb::StorageBackend;
 
-use crate::error::is_out_of_space;
+use crate::error::lasting;
 use crate::load;
 use crate::options::RedbOptions;
 use crate::source::Source;
@@ -119,7 +119,8 @@ impl Catalog for RedbCatalog {
     async fn acquire(&self) -> Result<Head> {
         let nothing = Batch::from_iter([]);
         let work = move |owner: &mut Owner<Source>| {
-            owner.with(ErrorKind::OutcomeUnknown, |store| store.write(|head| head.acquired(), &nothing))
+            let head = owner.with(ErrorKind::Corrupt, |store: &mut Store| Ok(store.read()?.0))?;
+            write(owner, head, |head| head.acquired(), &nothing)
         };
         self.writer.call(work).await
     }
@@ -136,13 +137,7 @@ impl Catalog for RedbCatalog {
         let name = self.writer.name().to_owned();
         let decide =
             move |head: Head| if head == expected { Ok(next) } else { Err(fenced(&name, head, expected)) };
-        let work = move |owner: &mut Owner<Source>| {
-            let written = owner.with(ErrorKind::OutcomeUnknown, |store| store.write(decide, &batch));
-            written.map_err(|error| match is_out_of_space(&error) {
-                true => owner.settle(error, expected, |store| Ok(store.read()?.0)),
-                false => error,
-            })
-        };
+        let work = move |owner: &mut Owner<Source>| write(owner, expected, decide, &batch);
         self.writer.call(work).await.map(drop)
     }
 
@@ -158,6 +153,20 @@ impl Catalog for RedbCatalog {
     async fn close(&self) -> Result<()> {
         self.writer.close().await
     }
+}
+
+/// Writes on the `expected` head, and says of a failure that would come again whether anything was changed.
+fn write(
+    owner: &mut Owner<Source>,
+    expected: Head,
+    decide: impl FnOnce(Head) -> Result<Head>,
+    batch: &Batch,
+) -> Result<Head> {
+    let written = owner.with(ErrorKind::OutcomeUnknown, |store| store.write(decide, batch));
+    written.map_err(|error| match lasting(&error) {
+        Some(why) => owner.settle(error, why, expected, |store| Ok(store.read()?.0)),
+        None => error,
+    })
 }
 
 fn fenced(name: &str, head: Head, expected: Head) -> Error {

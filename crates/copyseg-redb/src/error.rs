@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::io;
 
 use copyseg_core::{Error, ErrorKind};
-use copyseg_local::classify_io;
+use copyseg_local::{Lasting, classify_io, is_panic};
 
 /// An error of redb while `doing` something to a catalog that it names.
 pub(crate) fn failed(doing: impl Display, error: impl Into<redb::Error>) -> Error {
@@ -52,16 +52,20 @@ fn classify(error: &redb::Error) -> (ErrorKind, &'static str) {
     }
 }
 
-/// Whether a full disk is behind it.
-pub(crate) fn is_out_of_space(error: &Error) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(redb::CommitError::Storage(redb::StorageError::Io(error))) = error.downcast_ref() {
-            return matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        }
-        cause = error.source();
+/// Why sending the same commit again would fail again, if it would.
+pub(crate) fn lasting(error: &Error) -> Option<Lasting> {
+    use io::ErrorKind as Io;
+    use redb::StorageError as E;
+    if is_panic(error) {
+        return Some(Lasting::Damaged);
     }
-    false
+    match error.source()?.downcast_ref()? {
+        redb::CommitError::Storage(E::Io(error)) => {
+            matches!(error.kind(), Io::StorageFull | Io::QuotaExceeded).then_some(Lasting::Full)
+        }
+        redb::CommitError::Storage(E::Corrupted(_)) => Some(Lasting::Damaged),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::io;
 
 use copyseg_core::{Error, ErrorKind};
-use copyseg_local::classify_io;
+use copyseg_local::{Lasting, classify_io, is_panic};
 
 /// An error of sled while `doing` something to a catalog that it names.
 pub(crate) fn failed(doing: impl Display, error: sled::Error) -> Error {
@@ -18,16 +18,19 @@ pub(crate) fn is_locked(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock"))
 }
 
-/// Whether a full disk is behind it.
-pub(crate) fn is_out_of_space(error: &Error) -> bool {
-    let cause = error.source();
-    let cause = cause.and_then(|cause| match cause.downcast_ref() {
-        Some(sled::Error::Io(error)) => Some(error),
-        _ => cause.downcast_ref::<io::Error>(),
-    });
-    cause.is_some_and(|error| {
-        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-    })
+/// Why sending the same commit again would fail again, if it would.
+pub(crate) fn lasting(error: &Error) -> Option<Lasting> {
+    use io::ErrorKind as Io;
+    if is_panic(error) {
+        return Some(Lasting::Damaged);
+    }
+    let cause = error.source()?;
+    let of_system = match cause.downcast_ref() {
+        Some(sled::Error::Corruption { .. }) => return Some(Lasting::Damaged),
+        Some(sled::Error::Io(error)) => error,
+        _ => cause.downcast_ref::<io::Error>()?,
+    };
+    matches!(of_system.kind(), Io::StorageFull | Io::QuotaExceeded).then_some(Lasting::Full)
 }
 
 /// The kind of an error that left nothing changed, and what to do. An error of a commit itself never comes here: its
@@ -74,19 +77,20 @@ mod tests {
     }
 
     #[rstest]
-    #[case::of_sled(sled::Error::Io(io::ErrorKind::StorageFull.into()), true)]
-    #[case::of_the_sync(io::Error::from(io::ErrorKind::QuotaExceeded), true)]
-    #[case::another_of_sled(sled::Error::Io(io::ErrorKind::TimedOut.into()), false)]
-    #[case::another_of_the_sync(io::Error::from(io::ErrorKind::TimedOut), false)]
-    fn a_full_disk_is_known_by_its_cause(
+    #[case::of_sled(sled::Error::Io(io::ErrorKind::StorageFull.into()), Some(Lasting::Full))]
+    #[case::of_the_sync(io::Error::from(io::ErrorKind::QuotaExceeded), Some(Lasting::Full))]
+    #[case::damage(sled::Error::Corruption { at: None, bt: () }, Some(Lasting::Damaged))]
+    #[case::another_of_sled(sled::Error::Io(io::ErrorKind::TimedOut.into()), None)]
+    #[case::another_of_the_sync(io::Error::from(io::ErrorKind::TimedOut), None)]
+    fn what_sending_again_does_not_cure_is_known_by_its_cause(
         #[case] cause: impl std::error::Error + Send + Sync + 'static,
-        #[case] expected: bool,
+        #[case] expected: Option<Lasting>,
     ) {
         let error = Error::with_source(
             ErrorKind::OutcomeUnknown,
             "x",
             Box::new(cause) as Box<dyn std::error::Error + Send + Sync>,
         );
-        assert_eq!(is_out_of_space(&error), expected);
+        assert_eq!(lasting(&error), expected);
     }
 }

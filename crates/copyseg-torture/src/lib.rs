@@ -13,6 +13,7 @@ pub mod history;
 mod model;
 
 pub mod damage;
+pub mod golden;
 
 #[cfg(feature = "etcd-tests")]
 pub use etcd_member::EtcdMember;

@@ -184,6 +184,10 @@ impl Committer {
                     let answer = if unsettled { unsettled_for_good(error.clone()) } else { error.clone() };
                     return Outcome::Over { answer, reason: error };
                 }
+                // Damage is not cured by trying again.
+                Err(error) if unsettled && error.kind() == ErrorKind::Corrupt => {
+                    return Outcome::Over { answer: unsettled_for_good(error.clone()), reason: error };
+                }
                 Err(error) if unsettled => error,
                 Err(error) => return Outcome::Refused(error),
             };

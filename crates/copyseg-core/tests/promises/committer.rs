@@ -1,7 +1,7 @@
 //! Group commit, one total order, and callers that vanish, panic, nest or wait.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -316,12 +316,17 @@ async fn dropping_the_last_handle_does_not_block_and_what_was_accepted_is_still_
     super::eventually(async || stored(&store).await.jobs[0].reason == "accepted").await;
 }
 
-/// A catalog whose commits panic once it is told to.
-#[derive(Debug)]
-struct PanickingCatalog(MemoryCatalog, Arc<AtomicBool>);
+/// A catalog that does this before each commit.
+struct HookedCatalog<F>(MemoryCatalog, F);
+
+impl<F> std::fmt::Debug for HookedCatalog<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 #[async_trait]
-impl Catalog for PanickingCatalog {
+impl<F: Fn() -> Result<()> + Send + Sync> Catalog for HookedCatalog<F> {
     async fn acquire(&self) -> Result<Head> {
         self.0.acquire().await
     }
@@ -329,7 +334,7 @@ impl Catalog for PanickingCatalog {
         self.0.load().await
     }
     async fn commit(&self, expected: &Head, next: &Head, batch: &Batch) -> Result<()> {
-        assert!(!self.1.load(Ordering::SeqCst), "a bug of the catalog");
+        (self.1)()?;
         self.0.commit(expected, next, batch).await
     }
     async fn head(&self) -> Result<Head> {
@@ -346,7 +351,13 @@ impl Catalog for PanickingCatalog {
 #[tokio::test]
 async fn a_panic_of_the_catalog_leaves_nobody_waiting() {
     let (store, panics) = (MemoryCatalog::new(), Arc::new(AtomicBool::new(false)));
-    let catalog = PanickingCatalog(store.clone(), Arc::clone(&panics));
+    let catalog = HookedCatalog(store.clone(), {
+        let panics = Arc::clone(&panics);
+        move || {
+            assert!(!panics.load(Ordering::SeqCst), "a bug of the catalog");
+            Ok(())
+        }
+    });
     let meta = MetaManager::open(Arc::new(catalog), ManagerOptions::default()).await.unwrap();
     meta.add_job(job(1), vec![task(11)]).await.unwrap();
     panics.store(true, Ordering::SeqCst);
@@ -359,6 +370,33 @@ async fn a_panic_of_the_catalog_leaves_nobody_waiting() {
     assert_eq!(meta.snapshot().unwrap_err().kind(), ErrorKind::Closed);
     meta.close().await.unwrap();
     assert_eq!(open(&store).await.get_job(JobId(1)).unwrap().unwrap().rows, None);
+}
+
+/// Damage is not cured by trying again, so whoever waits for an outcome that it hides is answered.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_turns_out_damaged_while_an_outcome_is_unknown_leaves_nobody_waiting() {
+    let (store, is_damaged) = (MemoryCatalog::new(), Arc::new(AtomicBool::new(false)));
+    let catalog = HookedCatalog(store.clone(), {
+        let (commits, is_damaged) = (AtomicUsize::new(0), Arc::clone(&is_damaged));
+        move || match (is_damaged.load(Ordering::SeqCst), commits.fetch_add(1, Ordering::SeqCst)) {
+            (false, _) => {
+                commits.store(0, Ordering::SeqCst);
+                Ok(())
+            }
+            (true, 0) => Err(Error::new(ErrorKind::OutcomeUnknown, "no answer")),
+            (true, _) => Err(Error::new(ErrorKind::Corrupt, "page 7 is gone")),
+        }
+    });
+    let meta = MetaManager::open(Arc::new(catalog), ManagerOptions::default()).await.unwrap();
+    meta.add_job(job(1), vec![]).await.unwrap();
+    is_damaged.store(true, Ordering::SeqCst);
+    let update = |n| meta.update_job(JobId(1), [JobAction::Rows(n)]);
+    let answer = tokio::time::timeout(Duration::from_secs(600), update(1)).await.unwrap().unwrap_err();
+    assert_eq!(answer.kind(), ErrorKind::OutcomeUnknown);
+    assert!(answer.chain().contains("page 7 is gone"), "{}", answer.chain());
+    assert_eq!(update(2).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(meta.snapshot().unwrap_err().kind(), ErrorKind::Corrupt);
+    meta.close().await.unwrap();
 }
 
 /// The runtime that opened the manager may end, even before the committer has run for the first time.

@@ -1,7 +1,6 @@
 //! What was written to a store, and whether what is found in it later is that.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,8 +31,8 @@ pub struct Written {
 pub enum Finding {
     /// Nothing is missing, before and after further writes.
     Whole,
-    /// So many records were set aside; all others are there.
-    SetAside(usize),
+    /// Records were set aside; all others are there.
+    SetAside,
     /// It was refused with an error that says what is broken.
     Refused,
     /// It was opened, and a later step was refused with such an error.
@@ -128,15 +127,15 @@ impl Written {
         let snapshot = manager.snapshot().map_err(|error| format!("{error:?}"));
         let closed = manager.close().await;
         let snapshot = snapshot?;
-        after.compare(&snapshot, "after further writes")?;
+        after.compare(&snapshot).map_err(|wrong| format!("after further writes: {wrong}"))?;
         self.check_kept(open).await?;
         closed.map_err(|error| format!("closing: {error:?}"))?;
-        Ok(if set_aside == 0 { Finding::Whole } else { Finding::SetAside(set_aside) })
+        Ok(if set_aside == 0 { Finding::Whole } else { Finding::SetAside })
     }
 
     async fn look_and_write(&self, manager: &MetaManager) -> Result<Option<(usize, Self)>, String> {
         let snapshot = || manager.snapshot().map_err(|error| format!("{error:?}"));
-        let set_aside = self.compare(&snapshot()?, "at first")?;
+        let set_aside = self.compare(&snapshot()?)?;
         match write_on(manager).await {
             Ok(()) => Ok(Some((set_aside, Self::of(&snapshot()?)))),
             Err(error) => refusal(&error).map(|()| None),
@@ -157,14 +156,17 @@ impl Written {
     }
 
     /// Accounts for every record, and says how many were set aside.
-    fn compare(&self, snapshot: &Snapshot, when: &str) -> Result<usize, String> {
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn compare(&self, snapshot: &Snapshot) -> Result<usize, String> {
         let found = Self::of(snapshot);
         let set_aside: Vec<RecordKey> = snapshot.set_aside().map(|record| record.key).collect();
         for (key, value) in &found.records {
             match self.records.get(key) {
                 Some(written) if written == value => {}
-                Some(written) => return Err(format!("{when}: {key} is\n{value}\nand was\n{written}")),
-                None => return Err(format!("{when}: {key} was never there: {value}")),
+                Some(written) => return Err(format!("{key} is\n{value}\nand was\n{written}")),
+                None => return Err(format!("{key} was never there: {value}")),
             }
         }
         // Damage to the key of a record has it set aside under another one, of the same kind.
@@ -179,10 +181,7 @@ impl Written {
             if missing > reported {
                 let missing: Vec<String> =
                     self.records.keys().filter(|key| is_missing(key)).map(RecordKey::to_string).collect();
-                return Err(format!(
-                    "{when}: {} are missing, and set aside are {set_aside:?}",
-                    missing.join(" ")
-                ));
+                return Err(format!("{} are missing, and set aside are {set_aside:?}", missing.join(" ")));
             }
         }
         Ok(set_aside.len())
@@ -222,11 +221,5 @@ fn refusal(error: &Error) -> Result<(), String> {
     match error.kind() {
         ErrorKind::Corrupt | ErrorKind::Unsupported => Ok(()),
         _ => Err(format!("it does not say what is broken: {error:?}")),
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
     }
 }
