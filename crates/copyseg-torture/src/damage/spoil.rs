@@ -43,11 +43,11 @@ impl fmt::Display for Spoil {
 
 /// The damage of one round to a file of `length` bytes: to every `stride`-th byte, beginning with one that `seed`
 /// chooses, so that `stride` rounds with seeds that follow each other damage every byte: one bit of it, all of
-/// them, and none or all of them set; and the file cut before it.
+/// them, and none of them set; and the file cut before it.
 pub fn spoils(length: usize, seed: u64, stride: usize) -> impl Iterator<Item = Spoil> {
     let first = (seed % stride as u64) as usize;
     let bit = 1 << ((seed / stride as u64 + seed) % 8);
-    (first..length).step_by(stride).flat_map(move |at| {
-        [Spoil::Flip(at, bit), Spoil::Flip(at, 0xFF), Spoil::Put(at, 0), Spoil::Put(at, 0xFF), Spoil::Cut(at)]
-    })
+    (first..length)
+        .step_by(stride)
+        .flat_map(move |at| [Spoil::Flip(at, bit), Spoil::Flip(at, 0xFF), Spoil::Put(at, 0), Spoil::Cut(at)])
 }

@@ -11,9 +11,10 @@ use copyseg_sled::{SledCatalog, SledOptions};
 use copyseg_torture::damage::{Finding, Written, spoils};
 use copyseg_torture::{Round, Trial};
 use futures::future::BoxFuture;
+use tempfile::TempDir;
 
 /// In the short form a round takes one byte in so many; so many rounds damage every byte.
-const STRIDE: usize = 2003;
+const STRIDE: usize = 4001;
 
 /// What lies behind the last byte that is not zero is damaged this far.
 const BEYOND: usize = 512;
@@ -62,7 +63,7 @@ fn sled(folder: &Path, create: bool) -> BoxFuture<'_, Result<Arc<dyn Catalog>>> 
 
 impl Stored {
     async fn by(open: Open) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = memory_folder();
         let manager = || async {
             MetaManager::open(open(folder.path(), true).await.unwrap(), ManagerOptions::default())
                 .await
@@ -78,7 +79,7 @@ impl Stored {
     }
 
     async fn damage(&self, round: &mut Round<'_>, open: Open) {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = memory_folder();
         for (how_left, files) in &self.left {
             for (name, bytes) in files {
                 let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
@@ -104,6 +105,11 @@ impl Stored {
             }
         }
     }
+}
+
+/// A folder that costs no disk, where there is one: nothing here depends on what a sync does.
+fn memory_folder() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 fn read(folder: &Path) -> Files {
