@@ -43,7 +43,9 @@ impl Cluster {
     pub(crate) fn name(&mut self, members: Range<usize>) {
         let endpoints: Vec<_> = self.members[members].iter().map(|member| member.endpoint.as_str()).collect();
         let (endpoints, lease_s) = (endpoints.join(","), self.lease_s);
-        self.url = format!("etcd://{endpoints}/test?lease_s={lease_s}&timeout_ms=20000");
+        // A prefix of its own, should the port of one of its members go to another test's.
+        let name = self.stage.scratch.path().file_name().unwrap().to_string_lossy().replace('.', "");
+        self.url = format!("etcd://{endpoints}/{name}?lease_s={lease_s}&timeout_ms=20000");
     }
 
     pub(crate) fn command(&self, line: &str) -> Command {

@@ -42,6 +42,7 @@ const EVERYTHING: &[&str] = &[
     "copyseg-shuttle",
     "copyseg-shuttle-core",
     "copyseg-test-etcd",
+    "copyseg-tests",
 ];
 
 /// What is wrong with the manifests.
