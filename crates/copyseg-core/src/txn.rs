@@ -147,14 +147,17 @@ impl<'a> Txn<'a> {
         if self.jobs.is_empty() && self.tasks.is_empty() && self.dropped.is_empty() && !self.allocated {
             return Ok(None);
         }
-        let mut operations: Vec<_> = self.dropped.iter().copied().map(Operation::Delete).collect();
+        let (mut operations, jobs) = self.changed_jobs()?;
+        let (task_operations, tasks) = self.changed_tasks()?;
+        operations.extend(task_operations);
         if self.allocated {
             operations.push(counter_record(&self.state)?);
         }
-        let (job_operations, jobs) = self.changed_jobs()?;
-        let (task_operations, tasks) = self.changed_tasks()?;
-        operations.extend(job_operations);
-        operations.extend(task_operations);
+        // What was dropped may have been written anew under its id. Few records ever are dropped.
+        let written_anew = |key: &RecordKey| operations.iter().any(|operation| operation.key() == *key);
+        let gone = self.dropped.iter().copied().filter(|key| !written_anew(key));
+        let gone: Vec<_> = gone.map(Operation::Delete).collect();
+        operations.extend(gone);
         limits.check(&operations.iter().cloned().collect::<Batch>())?;
         self.state.set_revision(self.revision);
         let changes = Changes { revision: self.revision, jobs, tasks };

@@ -192,6 +192,7 @@ async fn ending_a_job_is_one_write_of_its_record(#[case] end: JobState, #[case] 
     let done = fixture.meta.claim_task(TaskId(12), NodeId(5)).await.unwrap();
     fixture.meta.complete_task(done).await.unwrap();
     let before = records(&fixture.store).await;
+    fixture.clock.advance(Duration::from_secs(1));
     fixture.slow.hold_commits();
     let meta = fixture.meta.clone();
     let ending = tokio::spawn(async move {
@@ -216,6 +217,7 @@ async fn ending_a_job_is_one_write_of_its_record(#[case] end: JobState, #[case] 
         let task = meta.get_task(TaskId(11)).unwrap().unwrap();
         let job = meta.get_job(JobId(1)).unwrap().unwrap();
         assert_eq!((task.state, task.reason.as_str(), task.completed), (task_end, "stop", job.completed));
+        assert_eq!((task.updated, task.revision), (job.updated, job.revision), "it changed with its job");
         if std::ptr::eq(meta, &fixture.meta) {
             assert_eq!(stored(&fixture.store).await, visible(&meta.snapshot().unwrap()));
             assert_eq!(meta.complete_task(running).await.unwrap_err().kind(), ErrorKind::StaleClaim);

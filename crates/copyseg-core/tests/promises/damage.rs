@@ -220,6 +220,23 @@ async fn a_dropped_record_is_gone_for_good_and_its_id_is_free(
 }
 
 /// Ids may have been given out that no record names, so the counter starts again far beyond all that do.
+/// Dropping a record and writing another under its id is one change of one record.
+#[tokio::test]
+async fn a_dropped_id_is_used_again_by_the_same_transaction_up_to_the_limits() {
+    let fixture = Fixture::on(MemoryCatalog::with_limits(super::TINY)).await;
+    fixture.add(1, [11]).await;
+    fixture.meta.close().await.unwrap();
+    tamper(&fixture.store, [Operation::Put(job_key(1), Arc::from([0_u8; 9]))]).await;
+    let meta = open(&fixture.store).await;
+    let replaced = meta.transact(|txn| {
+        assert!(txn.drop_set_aside(job_key(1)));
+        txn.add_job(job(1), vec![task(21), task(22), task(23)])
+    });
+    replaced.await.unwrap();
+    assert_eq!(super::stored(&fixture.store).await, super::visible(&meta.snapshot().unwrap()));
+    assert_eq!(super::visible(&open(&fixture.store).await.snapshot().unwrap()).tasks.len(), 3);
+}
+
 #[tokio::test]
 async fn a_damaged_counter_gives_out_no_id_twice() {
     let store = MemoryCatalog::new();
