@@ -35,7 +35,7 @@
 //! [`Catalog`](copyseg_core::Catalog) that it holds a catalog to.
 //!
 //! A catalog in files of its own is also to be tested with [`local_suite!`]: with other processes, a full disk and the
-//! like.
+//! like; and with [`disk_suite!`], if its disk can be made to fail.
 //!
 //! # Testing what is built on a catalog
 //!
@@ -52,8 +52,11 @@ mod crash;
 #[cfg(unix)]
 #[doc(hidden)]
 pub mod local;
+#[doc(hidden)]
+pub mod disk;
 
 pub use crash::CrashCatalog;
+pub use disk::FailingDisk;
 pub use faulty::{Call, Fault, FaultyCatalog};
 pub use fixture::{Fixture, Runtime, run};
 #[cfg(unix)]

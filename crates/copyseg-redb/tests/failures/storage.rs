@@ -70,7 +70,7 @@ impl Storage {
         }
     }
 
-    pub(crate) fn fail_next_sync(&self, reaches_the_disk: bool) {
+    pub(crate) fn fail_sync(&self, reaches_the_disk: bool) {
         self.with(|disk| disk.failing_sync = Some((io::ErrorKind::Other, reaches_the_disk)));
     }
 
@@ -87,7 +87,7 @@ impl Storage {
     }
 
     /// While it hangs, a sync waits.
-    pub(crate) fn hang(&self, hangs: bool) {
+    pub(crate) fn hang_sync(&self, hangs: bool) {
         self.with(|disk| disk.hangs = hangs);
         self.0.1.notify_all();
     }

@@ -36,7 +36,7 @@ impl Disk {
         Self(Arc::default(), path, Arc::new(folder))
     }
 
-    pub(crate) async fn open(&self) -> Result<SledCatalog> {
+    pub(crate) async fn open_catalog(&self) -> Result<SledCatalog> {
         let disk = self.clone();
         SledCatalog::with_sync(&self.1, SledOptions::default(), move |file| disk.sync(file)).await
     }
@@ -49,11 +49,7 @@ impl Disk {
         self.state(|state| state.syncs)
     }
 
-    pub(crate) fn fail_next_sync(&self, reaches_the_disk: bool) {
-        self.fail_next_sync_as(reaches_the_disk, io::ErrorKind::Other);
-    }
-
-    pub(crate) fn fail_next_sync_as(&self, reaches_the_disk: bool, error: io::ErrorKind) {
+    pub(crate) fn fail_sync_as(&self, reaches_the_disk: bool, error: io::ErrorKind) {
         self.state(|state| state.failing_sync = Some((reaches_the_disk, error)));
     }
 
@@ -62,7 +58,7 @@ impl Disk {
     }
 
     /// While it hangs, a sync waits.
-    pub(crate) fn hang(&self, hangs: bool) {
+    pub(crate) fn hang_sync(&self, hangs: bool) {
         self.state(|state| state.hangs = hangs);
         self.0.1.notify_all();
     }
