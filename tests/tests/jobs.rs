@@ -245,7 +245,7 @@ fn a_watch_beside_the_process_that_holds_a_local_catalog_names_it_and_sees_the_e
     run.finish().exits(0);
     let seen = watch.finish().exits(0).stdout;
     let lines: Vec<Vec<&str>> = seen.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[0], ["TIME", "JOB", "STATE", "COPIED", "SEGMENTS", "SIZE", "NOTE"]);
+    assert_eq!(lines[0], ["TIME", "JOB", "STATE", "COPIED", "SEGMENTS", "NOTE"]);
     assert_eq!(lines.last().unwrap()[1..5], ["1", "completed", "100%", "400"], "{seen}");
 }
 

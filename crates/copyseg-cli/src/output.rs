@@ -199,10 +199,10 @@ pub(crate) fn columns(header: &[&str], rows: impl IntoIterator<Item = Vec<Cell>>
 }
 
 /// One row of a table that is printed row by row: each column is at least so wide as these say, which leave out the
-/// last.
+/// last. The terminal breaks a line that is too long; in a column, what comes last would get too little room.
 pub(crate) fn columns_of(widths: &[u16], cells: Vec<Cell>) -> Text {
     let mut table = table();
-    table.add_row(row(cells));
+    table.set_content_arrangement(ContentArrangement::Disabled).add_row(row(cells));
     for (column, width) in table.column_iter_mut().zip(widths) {
         // The space before and after; before the first one there is none.
         let space = if column.index == 0 { 1 } else { 2 };

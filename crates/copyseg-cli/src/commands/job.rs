@@ -232,10 +232,12 @@ async fn remove_ended(manager: &MetaManager, id: JobId) -> Result<Removed, Failu
 
 /// How a job that has ended lets the command end that waited for it.
 fn ended(job: &Job) -> Result<(), Failure> {
-    match job.state {
-        JobState::Completed => Ok(()),
-        state => Err(Failure::JobEnded(state, format!("job {} was {state}: {}", job.id, job.reason))),
-    }
+    let how = match job.state {
+        JobState::Completed => return Ok(()),
+        JobState::Failed => "failed",
+        _ => "was cancelled",
+    };
+    Err(Failure::JobEnded(job.state, format!("job {} {how}: {}", job.id, job.reason)))
 }
 
 fn find(snapshot: &Snapshot, id: JobId) -> copyseg::Result<&Job> {

@@ -12,7 +12,7 @@ use crate::output::{self, Cell, Format, Output, Text};
 use crate::signals;
 
 /// How wide the columns are; the last one, of any text, is as wide as it has to be.
-const WIDTHS: [u16; 6] = [20, 6, 10, 6, 8, 10];
+const WIDTHS: [u16; 5] = [20, 6, 10, 6, 8];
 
 /// A job whose record is no longer there, as `copyseg job rm` names it.
 #[derive(Debug, Serialize)]
@@ -60,7 +60,7 @@ impl Watch {
     fn show(&mut self, snapshot: &Snapshot, is_held: bool) -> Result<(), Failure> {
         let before = self.shown.take();
         if before.is_none() && self.output.format == Format::Table {
-            let header = ["TIME", "JOB", "STATE", "COPIED", "SEGMENTS", "SIZE", "NOTE"].map(Cell::new);
+            let header = ["TIME", "JOB", "STATE", "COPIED", "SEGMENTS", "NOTE"].map(Cell::new);
             self.output.next(&(), |()| output::columns_of(&WIDTHS, header.into()))?;
         }
         let jobs: Vec<_> = match self.id {
@@ -118,7 +118,6 @@ fn change(view: &JobView<'_>) -> Text {
         output::job_state(job.state),
         Cell::new(copied(view)),
         Cell::new(job.segments),
-        Cell::new(output::bytes(job.bytes)),
         Cell::new(note(view)),
     ];
     output::columns_of(&WIDTHS, cells)
