@@ -250,11 +250,13 @@ fn a_watch_beside_the_process_that_holds_a_local_catalog_names_it_and_sees_the_e
 }
 
 #[test]
-fn a_watch_on_a_terminal_is_in_colour() {
-    let stage = Stage::small();
-    stage.restore().run().exits(0);
-    let (code, shown) = on_a_terminal(stage.command("job watch 1 --catalog restored"));
-    assert!(code == 0 && shown.contains("100%") && shown.contains('\u{1b}'), "{shown:?}");
+fn a_watch_on_a_terminal_is_in_colour_and_a_line_is_one_however_long() {
+    let (stage, id) = interrupted("watched.redb");
+    let reason = "as long as it takes to explain why a restore of a snapshot is cancelled ".repeat(5);
+    let cancel = stage.command(&format!("job cancel {id} --catalog watched.redb"));
+    cancel.args(["--reason", &reason]).run().exits(0);
+    let (code, shown) = on_a_terminal(stage.command(&format!("job watch {id} --catalog watched.redb")));
+    assert!(code == 7 && shown.contains(&reason) && shown.contains('\u{1b}'), "{shown:?}");
 }
 
 #[test]

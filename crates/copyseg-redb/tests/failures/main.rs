@@ -125,8 +125,8 @@ async fn a_disk_that_is_full_at_the_start_says_so() {
 async fn a_catalog_is_not_checked_during_a_load() {
     let catalog = open(&Storage::default()).await.unwrap();
     let head = catalog.acquire().await.unwrap();
-    let (next, batch) = commit_after(head, 1);
-    catalog.commit(&head, &next, &batch).await.unwrap();
+    let put = |id| Operation::Put(RecordKey { kind: RecordKind::Task, id }, vec![7; 300].into());
+    catalog.commit(&head, &head, &(0..10_000).map(put).collect()).await.unwrap();
     let pages = catalog.load().await.unwrap().pages;
     let busy = catalog.check_integrity().await.unwrap_err();
     assert_eq!(busy.kind(), ErrorKind::Unavailable);
