@@ -1,5 +1,6 @@
 //! Every check that CI runs, as commands of one program: `cargo xtask ci` runs them all.
 
+mod bench;
 mod cargo;
 mod ci;
 mod clippy;
@@ -42,8 +43,9 @@ const CHECKS: [Command; 10] = [
 ];
 
 /// Commands that `ci` does not run.
-const OTHERS: [Command; 4] = [
+const OTHERS: [Command; 5] = [
     ("ci", "every check above, in this order", ci::run),
+    ("bench", "copyseg beside the design it replaces: [--only P1,P6] [--write]", bench::run),
     (
         "conformance",
         "the same contract: [--backend memory|redb|sled|etcd|all] [--members 1|3]",

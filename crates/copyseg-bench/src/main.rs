@@ -1,0 +1,61 @@
+//! `copyseg-bench [--only P1,P6] [--etcd HOST:PORT,…] [--scratch FOLDER]`: prints the table. `cargo xtask bench` builds it,
+//! starts etcd and runs it.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use copyseg_bench::Result;
+use copyseg_bench::rows::{Context, ROWS};
+use copyseg_bench::table::markdown;
+
+/// What the command line asks for.
+struct Asked {
+    only: BTreeSet<String>,
+    etcd: Option<String>,
+    scratch: PathBuf,
+}
+
+fn main() -> Result<()> {
+    let asked = asked(std::env::args().skip(1))?;
+    let context = Context::new(&asked.scratch, asked.etcd)?;
+    let mut rows = Vec::new();
+    for (id, measure) in ROWS {
+        if !asked.only.is_empty() && !asked.only.contains(id) {
+            continue;
+        }
+        let start = Instant::now();
+        let measured = measure(&context).map_err(|error| format!("{id}: {error}"))?;
+        writeln!(std::io::stderr(), "{id}: {:.0} s", start.elapsed().as_secs_f64())?;
+        for row in &measured {
+            writeln!(
+                std::io::stderr(),
+                "    {} | {} | {} | {}",
+                row.copyseg,
+                row.reference,
+                row.limit,
+                row.ratios
+            )?;
+        }
+        rows.extend(measured);
+    }
+    Ok(write!(std::io::stdout(), "{}", markdown(&rows))?)
+}
+
+fn asked(mut arguments: impl Iterator<Item = String>) -> Result<Asked> {
+    let mut asked = Asked { only: BTreeSet::new(), etcd: None, scratch: std::env::temp_dir() };
+    while let Some(argument) = arguments.next() {
+        let value = arguments.next().ok_or_else(|| format!("`{argument}` needs a value"))?;
+        match argument.as_str() {
+            "--only" => asked.only.extend(value.split(',').map(str::to_owned)),
+            "--etcd" => asked.etcd = Some(value),
+            "--scratch" => asked.scratch = value.into(),
+            _ => return Err(format!("`{argument}` is not an option").into()),
+        }
+    }
+    match asked.only.iter().find(|only| !ROWS.iter().any(|(id, _)| id == only)) {
+        Some(unknown) => Err(format!("there is no row `{unknown}`").into()),
+        None => Ok(asked),
+    }
+}

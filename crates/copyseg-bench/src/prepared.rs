@@ -1,0 +1,294 @@
+//! Stores that hold a workload from the start: one that keeps nothing, and a file of redb.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use copyseg_core::{
+    Batch, Catalog, Error, ErrorKind, Head, Limits, Loaded, ManagerOptions, MetaManager, Operation, Record,
+    RecordCounts, RecordKey, RecordKind, Result, Revision,
+};
+use copyseg_redb::{RedbCatalog, RedbOptions};
+use futures::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
+
+use crate::workload::Workload;
+
+/// What a store holds before a benchmark begins. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// Its records, in load order.
+    pub records: Arc<[Record]>,
+    head: Head,
+}
+
+impl Prepared {
+    /// The records of `workload`.
+    ///
+    /// # Errors
+    /// Those of the manager that makes them.
+    pub async fn new(workload: Workload) -> crate::Result<Self> {
+        let (records, revision) = workload.records().await?;
+        Ok(Self::of(records, revision))
+    }
+
+    /// A store of these records.
+    pub fn of(records: Vec<Record>, revision: Revision) -> Self {
+        let mut counts = RecordCounts::default();
+        for record in &records {
+            if let Some(count) = counts.0.get_mut(record.key.kind as usize) {
+                *count += 1;
+            }
+        }
+        Self { records: records.into(), head: Head { revision, counts, ..Head::default() } }
+    }
+
+    /// A manager of this store on a catalog that keeps no commit, and takes `delay` for each.
+    ///
+    /// # Errors
+    /// Those of [`MetaManager::open`].
+    pub async fn manager(&self, delay: Duration) -> crate::Result<MetaManager> {
+        Ok(MetaManager::open(Arc::new(self.catalog(delay)), ManagerOptions::default()).await?)
+    }
+
+    /// A catalog with these records that keeps no commit, and takes `delay` for each.
+    pub fn catalog(&self, delay: Duration) -> IdleCatalog {
+        let source = Source::Memory(Arc::clone(&self.records));
+        IdleCatalog { source, head: Mutex::new(self.head), delay }
+    }
+
+    /// Writes the records into a file that [`IdleCatalog::of_flat`] reads.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn write_flat(&self, path: &Path) -> crate::Result<()> {
+        let mut file = BufWriter::new(File::create(path)?);
+        file.write_all(&self.head.to_bytes())?;
+        for record in self.records.iter() {
+            file.write_all(&[record.key.kind as u8])?;
+            file.write_all(&record.key.id.to_le_bytes())?;
+            file.write_all(&u32::try_from(record.bytes.len())?.to_le_bytes())?;
+            file.write_all(&record.bytes)?;
+        }
+        Ok(file.flush()?)
+    }
+
+    /// Writes the records into the empty store behind `catalog`.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub async fn fill(&self, catalog: &dyn Catalog) -> crate::Result<()> {
+        let limits = catalog.limits();
+        let mut head = catalog.acquire().await?;
+        let step = limits.operations_max.min(limits.bytes_max / 2_048);
+        for chunk in self.records.chunks(step) {
+            let put = |record: &Record| Operation::Put(record.key, record.bytes.as_slice().into());
+            let mut next = Head { batch: head.batch.wrapping_add(1), revision: self.head.revision, ..head };
+            for record in chunk {
+                next.counts.0[record.key.kind as usize] += 1;
+            }
+            catalog.commit(&head, &next, &chunk.iter().map(put).collect()).await?;
+            head = next;
+        }
+        Ok(())
+    }
+
+    /// Writes the records into a new file of redb at `path`.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub async fn write_redb(&self, path: &Path) -> crate::Result<()> {
+        let catalog = RedbCatalog::open(path, RedbOptions::default()).await?;
+        self.fill(&catalog).await?;
+        Ok(catalog.close().await?)
+    }
+}
+
+/// A catalog that begins with records and keeps only the head of what is committed.
+#[derive(Debug)]
+pub struct IdleCatalog {
+    source: Source,
+    head: Mutex<Head>,
+    delay: Duration,
+}
+
+/// Where records come from.
+#[derive(Debug)]
+enum Source {
+    Memory(Arc<[Record]>),
+    /// A file, so that a process whose memory is measured holds nothing else.
+    Flat(PathBuf),
+}
+
+impl IdleCatalog {
+    /// A catalog of the records in a file that [`Prepared::write_flat`] wrote.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn of_flat(path: &Path) -> crate::Result<Self> {
+        let head = Mutex::new(read_head(&mut BufReader::new(File::open(path)?))?);
+        Ok(Self { source: Source::Flat(path.to_owned()), head, delay: Duration::ZERO })
+    }
+}
+
+fn read_head(file: &mut impl Read) -> crate::Result<Head> {
+    let mut head = Head::default().to_bytes();
+    file.read_exact(&mut head)?;
+    Ok(Head::from_bytes(&head)?)
+}
+
+/// The next record, or `None` at the end of the file.
+fn read_record(file: &mut impl Read) -> io::Result<Option<Record>> {
+    let mut fixed = [0; 13];
+    if file.read(&mut fixed[..1])? == 0 {
+        return Ok(None);
+    }
+    file.read_exact(&mut fixed[1..])?;
+    let [kind, id @ .., l0, l1, l2, l3] = fixed;
+    let kind = RecordKind::from_number(kind).ok_or(io::ErrorKind::InvalidData)?;
+    let mut bytes = vec![0; u32::from_le_bytes([l0, l1, l2, l3]) as usize];
+    file.read_exact(&mut bytes)?;
+    Ok(Some(Record { key: RecordKey { kind, id: i64::from_le_bytes(id) }, bytes }))
+}
+
+#[async_trait]
+impl Catalog for IdleCatalog {
+    async fn acquire(&self) -> Result<Head> {
+        let mut head = self.head.lock();
+        *head = head.acquired()?;
+        Ok(*head)
+    }
+
+    async fn load(&self) -> Result<Loaded> {
+        const PAGE: usize = Loaded::PAGE_RECORDS_MAX;
+        let pages = match &self.source {
+            Source::Memory(records) => {
+                let records = Arc::clone(records);
+                stream::iter((0..records.len()).step_by(PAGE))
+                    .map(move |start| Ok(records[start..records.len().min(start + PAGE)].to_vec()))
+                    .boxed()
+            }
+            Source::Flat(path) => {
+                let failed = |error| Error::with_source(ErrorKind::Unavailable, "read the records", error);
+                let mut file = BufReader::new(File::open(path).map_err(failed)?);
+                read_head(&mut file).map_err(|error| Error::new(ErrorKind::Corrupt, error.to_string()))?;
+                let records = std::iter::from_fn(move || read_record(&mut file).transpose());
+                stream::iter(records.map(move |record| record.map_err(failed)))
+                    .try_chunks(PAGE)
+                    .map_err(|error| error.1)
+                    .boxed()
+            }
+        };
+        Ok(Loaded { head: *self.head.lock(), pages })
+    }
+
+    async fn commit(&self, expected: &Head, next: &Head, _batch: &Batch) -> Result<()> {
+        if !self.delay.is_zero() {
+            // A thread that sleeps, as the reference has it: a timer of the runtime would round up by a millisecond.
+            let delay = self.delay;
+            let slept = tokio::task::spawn_blocking(move || std::thread::sleep(delay)).await;
+            slept.map_err(|error| Error::with_source(ErrorKind::OutcomeUnknown, "commit", error))?;
+        }
+        let mut head = self.head.lock();
+        if *head != *expected {
+            return Err(Error::new(ErrorKind::Fenced, "the head has moved"));
+        }
+        *head = *next;
+        Ok(())
+    }
+
+    async fn head(&self) -> Result<Head> {
+        Ok(*self.head.lock())
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { operations_max: 16_384, bytes_max: 16 << 20 }
+    }
+
+    async fn close(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Passes every call on and counts what is committed.
+#[derive(Debug)]
+pub struct Counted {
+    inner: Arc<dyn Catalog>,
+    commits: AtomicU64,
+    operations: AtomicU64,
+    bytes: AtomicU64,
+    nanos: AtomicU64,
+}
+
+/// What was committed since the catalog was opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Commits {
+    /// How many batches.
+    pub commits: u64,
+    /// How many records they wrote or deleted.
+    pub operations: u64,
+    /// What the operations count against the limits of a catalog.
+    pub bytes: u64,
+    /// How long they took, in nanoseconds.
+    pub nanos: u64,
+}
+
+impl Counted {
+    /// Counts what goes into `inner`.
+    pub fn new(inner: Arc<dyn Catalog>) -> Self {
+        Self {
+            inner,
+            commits: AtomicU64::new(0),
+            operations: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            nanos: AtomicU64::new(0),
+        }
+    }
+
+    /// What was committed so far.
+    pub fn counts(&self) -> Commits {
+        Commits {
+            commits: self.commits.load(Ordering::Relaxed),
+            operations: self.operations.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            nanos: self.nanos.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[async_trait]
+impl Catalog for Counted {
+    async fn acquire(&self) -> Result<Head> {
+        self.inner.acquire().await
+    }
+
+    async fn load(&self) -> Result<Loaded> {
+        self.inner.load().await
+    }
+
+    async fn commit(&self, expected: &Head, next: &Head, batch: &Batch) -> Result<()> {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.operations.fetch_add(batch.operations().len() as u64, Ordering::Relaxed);
+        self.bytes.fetch_add(batch.size() as u64, Ordering::Relaxed);
+        let start = std::time::Instant::now();
+        let result = self.inner.commit(expected, next, batch).await;
+        self.nanos.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        result
+    }
+
+    async fn head(&self) -> Result<Head> {
+        self.inner.head().await
+    }
+
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.inner.close().await
+    }
+}

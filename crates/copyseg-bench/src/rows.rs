@@ -1,0 +1,97 @@
+//! The rows of the table, one function for each.
+
+mod writers;
+mod reads;
+mod queries;
+mod latency;
+mod updates;
+mod recovery;
+mod restores;
+mod large_job;
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use copyseg_core::MetaManager;
+use tokio::runtime::Runtime;
+
+use crate::Result;
+use crate::prepared::Prepared;
+use crate::table::Row;
+use crate::workload::Workload;
+
+pub use writers::{random_tasks, run_reference, run_writers, toggle};
+
+/// A row: its name, and what measures it.
+pub type Measured = (&'static str, fn(&Context) -> Result<Vec<Row>>);
+
+/// Every row, in the order of the table.
+pub const ROWS: [Measured; 16] = [
+    ("P1", reads::idle),
+    ("P2", reads::scaling),
+    ("P3", latency::beside_a_writer),
+    ("P4", latency::beside_a_scan),
+    ("P5", updates::slow_catalog),
+    ("P6", queries::pending),
+    ("P7", queries::pending_of_job),
+    ("P8", queries::progress),
+    ("P9", queries::jobs_by_state),
+    ("P10", recovery::from_redb),
+    ("P11", recovery::memory),
+    ("P12", updates::on_redb),
+    ("P13", updates::on_etcd),
+    ("P14", restores::large),
+    ("P15", restores::small),
+    ("P16", large_job::added),
+];
+
+/// What the rows share.
+pub struct Context {
+    /// Where managers and clients run.
+    pub runtime: Runtime,
+    /// Members of etcd, `host:port,…`, if there are any.
+    pub etcd: Option<String>,
+    /// A folder on the disk that is measured.
+    pub scratch: PathBuf,
+    million: OnceLock<Prepared>,
+}
+
+impl Context {
+    /// A context that writes into `scratch`.
+    ///
+    /// # Errors
+    /// If no runtime starts.
+    pub fn new(scratch: &Path, etcd: Option<String>) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        Ok(Self { runtime, etcd, scratch: scratch.to_owned(), million: OnceLock::new() })
+    }
+
+    /// A store with a million tasks in 10,000 jobs.
+    ///
+    /// # Errors
+    /// Those of making it.
+    pub fn million(&self) -> Result<&Prepared> {
+        if let Some(prepared) = self.million.get() {
+            return Ok(prepared);
+        }
+        let prepared = self.runtime.block_on(Prepared::new(Workload::MILLION))?;
+        Ok(self.million.get_or_init(|| prepared))
+    }
+
+    /// A manager of `prepared` on a catalog that keeps nothing and takes `delay` for each commit.
+    ///
+    /// # Errors
+    /// Those of opening it.
+    pub fn manager(&self, prepared: &Prepared, delay: Duration) -> Result<MetaManager> {
+        self.runtime.block_on(prepared.manager(delay))
+    }
+
+    /// Closes a manager.
+    ///
+    /// # Errors
+    /// Those of closing it.
+    pub fn close(&self, manager: &MetaManager) -> Result<()> {
+        Ok(self.runtime.block_on(manager.close())?)
+    }
+}

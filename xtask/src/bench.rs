@@ -1,0 +1,141 @@
+//! `cargo xtask bench`: copyseg beside the design it replaces, as a table.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use copyseg_test_etcd::Member;
+
+use crate::Outcome;
+use crate::cargo::{cargo, cargo_output};
+use crate::etcd::{provide_killable, provide_protoc};
+use crate::workspace::root;
+
+/// Where the table lies in the document: between these two lines.
+const DOCUMENT: &str = "docs/performance.md";
+const BEGIN: &str = "<!-- written by `cargo xtask bench --write` -->";
+const END: &str = "<!-- end of what is written -->";
+
+/// Rows that are measured on etcd.
+const ON_ETCD: [&str; 2] = ["P13", "P16"];
+
+struct Asked {
+    /// What the benchmark is told.
+    arguments: Vec<String>,
+    needs_etcd: bool,
+    writes: bool,
+}
+
+/// Builds the benchmark, starts a member of etcd if a row asks for one, and runs it.
+pub(crate) fn run() -> Outcome {
+    let asked = asked(env::args().skip(2))?;
+    provide_protoc()?;
+    // All of it: the program that measures memory is started by the other one.
+    cargo(&["build", "--release", "--package", "copyseg-bench"])?;
+    let mut arguments = asked.arguments;
+    let mut members = match asked.needs_etcd {
+        true => Member::cluster(&provide_killable()?, 1, &[]),
+        false => Vec::new(),
+    };
+    for member in &mut members {
+        member.serves();
+        arguments.extend(["--etcd".into(), member.endpoint.clone()]);
+    }
+    let scratch = root().join("target/bench");
+    fs::create_dir_all(&scratch).map_err(|error| format!("{}: {error}", scratch.display()))?;
+    arguments.extend(["--scratch".into(), scratch.display().to_string()]);
+
+    let program = target_folder()?.join("release/copyseg-bench");
+    eprintln!("$ {} {}", program.display(), arguments.join(" "));
+    if !asked.writes {
+        let status = Command::new(&program).args(&arguments).current_dir(root()).status();
+        return ended(&program, status.map(|status| status.success()));
+    }
+    let output =
+        Command::new(&program).args(&arguments).current_dir(root()).stderr(Stdio::inherit()).output();
+    let output = output.map_err(|error| format!("{}: {error}", program.display()))?;
+    ended(&program, Ok(output.status.success()))?;
+    write(&String::from_utf8_lossy(&output.stdout))
+}
+
+fn asked(mut arguments: impl Iterator<Item = String>) -> Result<Asked, String> {
+    let mut asked = Asked { arguments: Vec::new(), needs_etcd: true, writes: false };
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--write" => asked.writes = true,
+            "--only" => {
+                let only = arguments.next().ok_or("--only needs the names of rows, such as P1,P6")?;
+                asked.needs_etcd = only.split(',').any(|row| ON_ETCD.contains(&row));
+                asked.arguments.extend([argument, only]);
+            }
+            _ => return Err("usage: cargo xtask bench [--only P1,P6] [--write]".into()),
+        }
+    }
+    Ok(asked)
+}
+
+/// Where cargo puts what it builds.
+fn target_folder() -> Result<PathBuf, String> {
+    let text = cargo_output(&["metadata", "--format-version", "1", "--no-deps"])?;
+    let metadata: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    metadata["target_directory"].as_str().map(PathBuf::from).ok_or("cargo names no target folder".into())
+}
+
+fn ended(program: &std::path::Path, succeeded: std::io::Result<bool>) -> Outcome {
+    match succeeded {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(format!("{} failed", program.display())),
+        Err(error) => Err(format!("{} did not start: {error}", program.display())),
+    }
+}
+
+/// Puts the table, and where and when it was measured, in the place of the last one.
+fn write(table: &str) -> Outcome {
+    let path = root().join(DOCUMENT);
+    let text = fs::read_to_string(&path).map_err(|error| format!("{DOCUMENT}: {error}"))?;
+    let text = replaced(&text, &format!("{}\n\n{}", machine(), table.trim_end()))
+        .ok_or_else(|| format!("{DOCUMENT}: there are no lines `{BEGIN}` and `{END}`"))?;
+    fs::write(&path, text).map_err(|error| format!("{DOCUMENT}: {error}"))
+}
+
+fn replaced(text: &str, content: &str) -> Option<String> {
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}\n\n{content}\n\n{END}{after}"))
+}
+
+/// The machine, the date and the commit.
+fn machine() -> String {
+    let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let value = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_once(':').map_or_else(String::new, |(_, value)| value.trim().to_owned())
+    };
+    let said = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).current_dir(root()).output();
+        output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+    };
+    format!(
+        "Measured on {} at commit {}: {}, {} processors, {} of memory, Linux {}.",
+        said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
+        said("git", &["rev-parse", "--short", "HEAD"]),
+        value(&file("/proc/cpuinfo"), "model name"),
+        std::thread::available_parallelism().map_or(0, usize::from),
+        value(&file("/proc/meminfo"), "MemTotal"),
+        file("/proc/sys/kernel/osrelease").trim(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_table_takes_the_place_of_the_old_one() {
+        let once = replaced(&format!("a\n{BEGIN}\nold\n{END}\nb\n"), "new").unwrap_or_default();
+        assert_eq!(once, format!("a\n{BEGIN}\n\nnew\n\n{END}\nb\n"));
+        assert_eq!(replaced(&once, "new"), Some(once.clone()));
+        assert_eq!(replaced("no marks", "new"), None);
+    }
+}
