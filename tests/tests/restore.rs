@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use copyseg_tests::{OUTCOME, Stage, files_below};
 use rstest::rstest;
+use rustix::process::Signal;
 
 #[test]
 fn a_restore_says_what_it_did() {
@@ -183,6 +184,53 @@ fn a_deadline_that_passed_fails_the_restore() {
     let failed = stage.restore().args(["--deadline", "1ms"]).run().exits(7);
     assert!(failed.error()["message"].as_str().unwrap().contains("deadline"), "{failed:?}");
     assert_eq!(stage.job()["state"], "failed");
+}
+
+#[test]
+fn a_catalog_that_is_removed_ends_the_restore_at_its_deadline_and_the_next_one_starts_over() {
+    let stage = Stage::large();
+    let mut run = stage.restore().args(["--deadline", "5s"]).start_listening();
+    stage.wait_for_segments(&mut run, 10);
+    run.signal(Signal::STOP);
+    fs::remove_file(stage.join("restored.copyseg.redb")).unwrap();
+    run.signal(Signal::CONT);
+    let error = run.finish().exits(5).error();
+    let message = error["message"].as_str().unwrap();
+    assert!(message.starts_with("the deadline of the restore, "), "{message}");
+    assert!(message.contains("restored.copyseg.redb does not answer"), "{message}");
+    assert!(!stage.join("restored/_copyseg/staging").exists());
+    assert_eq!(stage.restore().run().exits(0).json()["already"], false);
+    stage.assert_completed();
+}
+
+#[test]
+fn an_owner_record_that_is_removed_is_written_again_by_the_next_run() {
+    let stage = Stage::large();
+    stage.interrupted();
+    let job = stage.job();
+    fs::remove_file(stage.join("restored/_copyseg/owner")).unwrap();
+    let other = stage.restore().args(["--catalog", "other.redb"]).run().exits(2).error();
+    assert!(other["message"].as_str().unwrap().contains("belongs to no restore"), "{other}");
+    assert_eq!(stage.restore().run().exits(0).json()["job"], job["id"]);
+    stage.assert_completed();
+}
+
+#[test]
+fn a_restore_whose_target_is_taken_over_under_its_hands_ends_as_failed_and_leaves_nothing() {
+    let stage = Stage::large();
+    let mut first = stage.restore().start_listening();
+    stage.wait_for_segments(&mut first, 10);
+    first.signal(Signal::STOP);
+    let taking = stage.restore().args(["--catalog", "other.redb", "--take-over"]);
+    taking.run().exits(0);
+    let before = stage.identities();
+    first.signal(Signal::CONT);
+    let error = first.finish().exits(7).error();
+    assert_eq!(error["code"], "job_failed");
+    assert!(error["message"].as_str().unwrap().contains("other.redb"), "{error}");
+    assert_eq!(stage.identities(), before, "nothing was copied again or left");
+    assert!(!stage.join("restored/_copyseg/staging").exists());
+    stage.assert_restored();
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::request::Outcome;
 const PERIOD_MAX: Duration = Duration::from_secs(1);
 
 /// How long the end of a job whose deadline has passed may take to be recorded.
-const GIVE_UP_MAX: Duration = Duration::from_secs(10);
+const GIVE_UP_MAX: Duration = Duration::from_secs(5);
 
 impl Run<'_> {
     /// Answers once the catalog is somebody else's, or has not answered for too long.
