@@ -125,39 +125,34 @@ fn assert_refused_untouched(stage: &Stage, file: &Path, code: &str, exit: i32) {
     assert_eq!(files_below(&stage.join("restored")), target);
 }
 
-#[test]
-fn a_standby_takes_over_from_a_restore_that_was_killed() {
-    let stage = Stage::large();
+/// A restore that stands still, so that it cannot end by itself, and one that stands by, having found it.
+fn leader_and_standby(stage: &Stage) -> (Running, Running) {
     let leader = stage.under_way();
-    // It stands still, so that it cannot end by itself before the standby has found it.
     leader.signal(Signal::STOP);
     let notes = stage.join("notes");
     let standby = stage.command("restore snapshot restored --standby");
-    let standby = standby.stderr(fs::File::create(&notes).unwrap()).start();
+    let standby = standby.stderr(File::create(&notes).unwrap()).start();
     while !fs::read_to_string(&notes).unwrap().contains("standing by") {
         sleep(Duration::from_millis(10));
     }
     let note = fs::read_to_string(&notes).unwrap();
     assert!(note.contains(&format!("process {}", leader.id())), "{note}");
+    (leader, standby)
+}
 
-    // Dropping it kills it.
-    drop(leader);
+#[test]
+fn a_standby_takes_over_from_a_restore_that_was_killed() {
+    let stage = Stage::large();
+    let (leader, standby) = leader_and_standby(&stage);
+    assert!(leader.kill(), "it was killed on its way");
     standby.finish().exits(0);
-
     stage.assert_completed();
 }
 
 #[test]
 fn a_standby_stops_when_it_is_told_to() {
     let stage = Stage::large();
-    let leader = stage.under_way();
-    leader.signal(Signal::STOP);
-    let notes = stage.join("notes");
-    let standby = stage.command("restore snapshot restored --standby");
-    let standby = standby.stderr(fs::File::create(&notes).unwrap()).start();
-    while !fs::read_to_string(&notes).unwrap().contains("standing by") {
-        sleep(Duration::from_millis(10));
-    }
+    let (leader, standby) = leader_and_standby(&stage);
     standby.signal(Signal::TERM);
     standby.finish().exits(143);
     leader.signal(Signal::CONT);
@@ -223,14 +218,14 @@ fn a_catalog_replaced_during_a_restore_ends_it_and_loses_nothing(#[case] scheme:
     assert!(matches!(code, 4 | 5), "{code}: {notes}");
     assert!(notes.contains("another writer has moved it"), "{notes}");
 
-    let url = format!("{scheme}:{}", taken.catalog.display());
-    let list = taken.stage.command("job list -o json --catalog").args([&url]).run().exits(0).json();
+    fs::rename(&taken.catalog, taken.stage.join("other")).unwrap();
+    let list = format!("job list -o json --catalog {scheme}:other");
+    let list = taken.stage.command(&list).run().exits(0).json();
     assert_eq!(
         list["items"].as_array().map(Vec::len),
         Some(1),
         "nothing was written to the other one: {list}"
     );
-    fs::rename(&taken.catalog, taken.stage.join("other")).unwrap();
     fs::rename(&taken.away, &taken.catalog).unwrap();
     taken.assert_goes_on();
 }
