@@ -130,10 +130,13 @@ async fn epoch(catalog: &dyn Catalog) -> u64 {
     catalog.head().await.expect("it can be read").epoch
 }
 
+/// As much as one record may have, nearly, so that a disk is soon full.
+const LARGE: usize = 60_000;
+
 async fn fills_disk<L: LocalCatalog>(path: &Path) {
     let mut revisions = Revisions::open::<L>(path).await;
     let error = loop {
-        if let Err(error) = revisions.commit(20_000).await {
+        if let Err(error) = revisions.commit(LARGE).await {
             break error;
         }
     };
@@ -143,19 +146,19 @@ async fn fills_disk<L: LocalCatalog>(path: &Path) {
     } else {
         assert_advises(&error, "free some");
         assert_eq!(revisions.catalog.head().await.expect("reading goes on"), revisions.head);
-        assert_holds(&*revisions.catalog, revisions.head, 20_000).await;
+        assert_holds(&*revisions.catalog, revisions.head, LARGE).await;
     }
     for _ in 0..3 {
-        assert_advises(&revisions.commit(20_000).await.expect_err("it is full"), "free some");
+        assert_advises(&revisions.commit(LARGE).await.expect_err("it is full"), "free some");
     }
     assert_advises(&L::open(&path.with_file_name("another")).await.expect_err("it is full"), "free some");
     remount(path, "size=200m");
     revisions.settle().await;
     for _ in 0..20 {
-        revisions.commit(20_000).await.expect("there is space");
+        revisions.commit(LARGE).await.expect("there is space");
     }
     revisions.reopen::<L>(path).await;
-    assert_holds(&*revisions.catalog, revisions.head, 20_000).await;
+    assert_holds(&*revisions.catalog, revisions.head, LARGE).await;
     say(revisions.head.revision);
 }
 
