@@ -10,6 +10,7 @@ mod etcd_member;
 mod visible;
 mod instance;
 pub mod history;
+pub mod power_loss;
 mod model;
 
 pub mod damage;
