@@ -1,22 +1,16 @@
-//! etcd members for trials, each with its data in a folder of its own.
-#![allow(clippy::unwrap_used, reason = "a trial fails by panicking")]
+//! etcd members for trials, and stores on them.
 
-use std::net::{Ipv4Addr, TcpListener};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use copyseg_etcd::{EtcdCatalog, EtcdOptions};
-use tempfile::TempDir;
+use copyseg_test_etcd::{Member, Server};
 
 /// A member of a cluster. Dropped, it is gone with its data.
 #[derive(Debug)]
 pub struct EtcdMember {
-    endpoint: String,
+    member: Member,
     stores: AtomicU64,
-    arguments: Vec<String>,
-    process: Child,
-    _folder: TempDir,
 }
 
 impl EtcdMember {
@@ -28,38 +22,13 @@ impl EtcdMember {
         Self::cluster(1, &[]).await.remove(0)
     }
 
-    /// Starts so many members by `etcd`, which has to be on `PATH`, with more arguments for each, and waits until they
-    /// answer.
+    /// Starts so many members of the server under test, with more arguments for each, and waits until they answer.
     ///
     /// # Panics
     /// When one cannot be started, or does not answer for a minute.
     pub async fn cluster(count: usize, arguments: &[&str]) -> Vec<Self> {
-        let ports: Vec<_> =
-            (0..2 * count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
-        let addresses: Vec<_> = ports.iter().map(|port| port.local_addr().unwrap().to_string()).collect();
-        drop(ports);
-        let (clients, peers) = addresses.split_at(count);
-        let cluster: Vec<_> =
-            peers.iter().enumerate().map(|(index, peer)| format!("m{index}=http://{peer}")).collect();
-        let member = |(index, (client, peer)): (usize, (&String, &String))| {
-            let folder = tempfile::tempdir().unwrap();
-            let own = [
-                format!("--name=m{index}"),
-                format!("--data-dir={}", folder.path().join("data").display()),
-                format!("--listen-client-urls=http://{client}"),
-                format!("--advertise-client-urls=http://{client}"),
-                format!("--listen-peer-urls=http://{peer}"),
-                format!("--initial-advertise-peer-urls=http://{peer}"),
-                format!("--initial-cluster={}", cluster.join(",")),
-                "--logger=zap".into(),
-                "--log-level=error".into(),
-            ];
-            let arguments: Vec<_> =
-                own.into_iter().chain(arguments.iter().map(ToString::to_string)).collect();
-            let process = spawn(&arguments);
-            Self { endpoint: client.clone(), stores: AtomicU64::new(0), arguments, process, _folder: folder }
-        };
-        let members: Vec<_> = clients.iter().zip(peers).enumerate().map(member).collect();
+        let members = Member::cluster(&Server::of_test(), count, arguments).into_iter();
+        let members: Vec<_> = members.map(|member| Self { member, stores: AtomicU64::new(0) }).collect();
         for member in &members {
             member.answers().await;
         }
@@ -68,18 +37,17 @@ impl EtcdMember {
 
     /// Its client address, `host:port`.
     pub fn endpoint(&self) -> &str {
-        &self.endpoint
+        &self.member.endpoint
     }
 
     /// Ends it at once, as SIGKILL does.
     pub fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        self.member.kill();
     }
 
     /// Starts it again after a kill, on the data that it left.
     pub fn restart(&mut self) {
-        self.process = spawn(&self.arguments);
+        self.member.restart();
     }
 
     /// Waits until it serves, which takes a majority of the members.
@@ -93,26 +61,12 @@ impl EtcdMember {
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        panic!("etcd at {} does not answer", self.endpoint);
+        panic!("etcd at {} does not answer", self.endpoint());
     }
 
     /// Options for a store on this member that nobody else uses.
     pub fn store_of_its_own(&self) -> EtcdOptions {
         let number = self.stores.fetch_add(1, Ordering::Relaxed);
-        EtcdOptions::new([&self.endpoint]).prefix(format!("trial-{number}")).timeout(Duration::from_secs(60))
+        EtcdOptions::new([self.endpoint()]).prefix(format!("trial-{number}")).timeout(Duration::from_secs(60))
     }
-}
-
-impl Drop for EtcdMember {
-    fn drop(&mut self) {
-        // It may have ended: that does not hinder a kill.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn spawn(arguments: &[String]) -> Child {
-    let mut command = Command::new("etcd");
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().expect("`etcd` is on PATH; `cargo xtask torture` sees to that")
 }

@@ -50,7 +50,7 @@ impl Instance {
     /// Waits until no task is stored that nothing shows, but for `kept` ones that belong to a job which was set aside;
     /// or until a crash.
     pub async fn swept(&self, kept: usize) {
-        for _ in 0..10_000 {
+        for _ in 0..2_000 {
             let shown = Visible::stored(&*self.storage).await;
             let shown =
                 shown.tasks.len() + shown.set_aside.iter().filter(|key| key.kind == RecordKind::Task).count();
@@ -61,7 +61,13 @@ impl Instance {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("what nothing shows is never swept");
+        let (shown, stored) = (Visible::stored(&*self.storage).await, records(&*self.storage).await);
+        panic!(
+            "what nothing shows is never swept: {:?} and {:?} are shown of {:?}",
+            shown.tasks.keys(),
+            shown.set_aside,
+            stored.keys()
+        );
     }
 
     /// Ends it as a kill would, so that the storage can be opened again. What was made of it fails from then on.

@@ -27,9 +27,9 @@ pub(crate) struct Model {
     jobs: BTreeMap<JobId, JobRecord>,
     tasks: BTreeMap<TaskId, TaskRecord>,
     set_aside: BTreeSet<RecordKey>,
-    /// Tasks of a job whose record was set aside: invisible, and their ids stay taken until a restart finds that the
-    /// job's record is gone.
-    invisible: BTreeMap<TaskId, JobId>,
+    /// Tasks that are stored though nothing shows them, because they may belong to a job whose record was set aside.
+    /// Their ids stay taken until a restart finds no such record.
+    invisible: BTreeSet<TaskId>,
     /// The greatest id that the durable counter gave out.
     last_id: i64,
     /// How many jobs were ever added: tells two of one id apart.
@@ -142,12 +142,13 @@ impl Model {
         self.tasks_of(job).map(|(_, task)| task.pairs.len() as u64).sum()
     }
 
-    /// What a restart forgets: heartbeats, and ids kept for a job whose record is gone.
-    fn reopen(&mut self, now: Duration) {
+    /// What a restart forgets: heartbeats, and ids kept for a job whose record is gone. While one `lacks_a_job`, whatever
+    /// no job claims is kept, because it might belong to that one, and what was not swept before is kept with it.
+    fn reopen(&mut self, now: Duration, kept: BTreeSet<TaskId>, lacks_a_job: bool) {
         self.heard.clear();
         self.opened = now;
-        let set_aside = &self.set_aside;
-        self.invisible.retain(|_, job| set_aside.contains(&job_key(*job)));
+        assert!(!lacks_a_job || self.invisible.is_subset(&kept), "no task is swept that may have a job");
+        self.invisible = kept;
     }
 
     /// What becomes of it when this record is damaged while nobody has the store open.
@@ -162,7 +163,7 @@ impl Model {
         self.jobs.remove(&job);
         for id in tasks {
             self.tasks.remove(&id);
-            self.invisible.insert(id, job);
+            self.invisible.insert(id);
         }
     }
 

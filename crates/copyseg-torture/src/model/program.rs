@@ -1,5 +1,6 @@
 //! A run: steps drawn at random, played on a manager and on the model side by side.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use super::rules::{ACTIVE_JOBS_MAX, Answer, Outcome, Speaker};
 use super::{JobRecord, Model, TaskRecord};
 use crate::instance::{Instance, or_dead};
 use crate::storage::{Backend, Storage, TINY};
-use crate::visible::{Visible, tamper};
+use crate::visible::{Visible, records, tamper};
 
 /// When every run begins.
 const START: Timestamp = Timestamp::from_millis(1_760_000_000_000);
@@ -377,21 +378,32 @@ impl World {
     async fn reopen(&mut self, reopening: Reopening) {
         let taken_over = reopening == Reopening::TakenOver && self.storage.can_be_taken_over();
         if taken_over {
-            let (instance, manager) = open(&self.storage, &self.clock).await;
-            let fenced = self.manager.allocate_ids(1).await.unwrap_err();
+            let before = self.manager.clone();
+            self.open().await;
+            let fenced = before.allocate_ids(1).await.unwrap_err();
             assert_eq!(fenced.kind(), ErrorKind::Fenced, "the one before can no longer write");
-            (self.instance, self.manager) = (instance, manager);
         } else {
             if reopening == Reopening::Closed {
                 self.manager.close().await.unwrap();
             } else {
                 self.instance.crash.crash().await.unwrap();
             }
-            (self.instance, self.manager) = open(&self.storage, &self.clock).await;
+            self.open().await;
         }
-        self.model.reopen(self.monotonic());
+    }
+
+    /// A new life of the manager, and what the model and the subscriber begin it with.
+    async fn open(&mut self) {
+        (self.instance, self.manager) = open(&self.storage, &self.clock).await;
+        let shown = self.instance.memory_equals_storage(&self.manager).await;
+        let stored = records(&*self.instance.storage).await.into_keys();
+        let tasks = stored.filter(|key| key.kind == RecordKind::Task && !shown.set_aside.contains(key));
+        let unclaimed = tasks.map(|key| TaskId(key.id)).filter(|id| !shown.tasks.contains_key(id));
+        let lacks_a_job = shown.set_aside.iter().any(|key| key.kind == RecordKind::Job);
+        let kept = if lacks_a_job { unclaimed.collect() } else { BTreeSet::new() };
+        self.model.reopen(self.monotonic(), kept, lacks_a_job);
         self.subscription = self.manager.subscribe().unwrap();
-        self.told = Visible::of(self.subscription.snapshot());
+        self.told = shown;
     }
 
     async fn damage(&mut self, index: prop::sample::Index) {
@@ -405,15 +417,13 @@ impl World {
         tamper(&*catalog, [Operation::Put(key, Arc::from([0xC5_u8; 9]))]).await;
         catalog.close().await.unwrap();
         self.model.damage(key);
-        (self.instance, self.manager) = open(&self.storage, &self.clock).await;
-        self.model.reopen(self.monotonic());
-        self.subscription = self.manager.subscribe().unwrap();
-        self.told = Visible::of(self.subscription.snapshot());
+        self.open().await;
     }
 
     /// Compares the manager, its storage, its subscriber and the model.
     async fn check(&mut self, queries: &Queries) -> u64 {
         let seen = self.instance.memory_equals_storage(&self.manager).await;
+        self.instance.swept(self.model.invisible.len()).await;
         let snapshot = self.manager.snapshot().unwrap();
         self.model.assert_is_shown(&snapshot);
         while let Some(event) = self.subscription.next().now_or_never() {

@@ -1,37 +1,36 @@
 //! Opening, failed at every point: recovery, the first records of a new store, and the sweep.
 
-use std::sync::Arc;
+use copyseg_core::{ErrorKind, JobAction, JobId, MetaManager, NewJob, RecordKey, RecordKind};
+use copyseg_torture::{Backend, Instance, Storage, TINY, Trial, Visible, or_dead, run};
 
-use copyseg_core::{ErrorKind, JobAction, JobId, MetaManager, NewJob, Operation, RecordKey, RecordKind};
-use copyseg_torture::{Backend, Instance, Storage, TINY, Trial, Visible, or_dead, run, tamper};
-
-use super::point::{Failure, Plan, kept};
-use super::seed::{LAST_BROUGHT_ID, options, seeded};
+use super::point::{Failure, Plan};
+use super::seed::{LAST_BROUGHT_ID, damage, kept, options, seeded};
 
 /// A store to be opened.
 #[derive(Debug, Clone, Copy)]
 enum Store {
     New,
     Used,
+    /// The record of a job is damaged, so that nothing is swept.
+    WithDamagedJob,
     /// Its counter of ids is damaged, so that it is rebuilt and written again.
     WithoutCounter,
 }
 
-const STORES: [Store; 3] = [Store::New, Store::Used, Store::WithoutCounter];
+const STORES: [Store; 4] = [Store::New, Store::Used, Store::WithDamagedJob, Store::WithoutCounter];
 
 impl Store {
     async fn make(self, backend: &Backend) -> Storage {
-        let storage = match self {
-            Self::New => return Storage::new(backend, TINY),
-            Self::Used | Self::WithoutCounter => seeded(backend).await,
-        };
-        if matches!(self, Self::WithoutCounter) {
-            let catalog = storage.open().await;
-            let counter = RecordKey { kind: RecordKind::Store, id: 1 };
-            tamper(&*catalog, [Operation::Put(counter, Arc::from([0_u8; 9]))]).await;
-            catalog.close().await.unwrap();
+        match self {
+            Self::New => Storage::new(backend, TINY),
+            Self::Used => seeded(backend, false).await,
+            Self::WithDamagedJob => seeded(backend, true).await,
+            Self::WithoutCounter => {
+                let storage = seeded(backend, false).await;
+                damage(&storage, RecordKey { kind: RecordKind::Store, id: 1 }).await;
+                storage
+            }
         }
-        storage
     }
 }
 
@@ -104,7 +103,8 @@ fn fault_points_of_opening_files() {
     while let Some(mut round) = trial.round() {
         let mut random = fastrand::Rng::with_seed(round.seed());
         let backend = [Backend::Redb, Backend::Sled][random.usize(..2)].clone();
-        let (store, failure) = (STORES[random.usize(..3)], Failure::ALL[random.usize(..Failure::ALL.len())]);
+        let (store, failure) =
+            (STORES[random.usize(..STORES.len())], Failure::ALL[random.usize(..Failure::ALL.len())]);
         let plan = [Plan { call: random.u64(..8), failure }];
         round.count("points reached", u64::from(run(false, try_opening(&backend, store, &plan))));
     }

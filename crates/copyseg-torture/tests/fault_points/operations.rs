@@ -16,6 +16,11 @@ pub(crate) struct Operation {
     pub(crate) name: &'static str,
     /// What it says the first time, and what it says when it is called again.
     pub(crate) answers: [&'static str; 2],
+    /// Whether it is done as a whole or not at all. Otherwise a part may be left when it fails, and repeating it does
+    /// the rest.
+    pub(crate) whole: bool,
+    /// Whether it needs the store in which the record of job 98 is damaged.
+    pub(crate) on_damage: bool,
     pub(crate) run: fn(&MetaManager) -> BoxFuture<'_, Result<String>>,
 }
 
@@ -24,26 +29,38 @@ macro_rules! operations {
         vec![$(Operation {
             name: $name,
             answers: [$first, $again],
+            whole: true,
+            on_damage: false,
             run: |$meta| async move { $run }.boxed(),
         }),*]
     };
 }
 
-/// The operations that are done as a whole or not at all.
+/// Every operation.
 pub(crate) fn operations() -> Vec<Operation> {
     let mut all = jobs();
     all.extend(tasks());
     all.extend(dispatch());
     all.extend(transactions());
     all.extend(the_rest());
+    all.extend(on_damage().into_iter().map(|operation| Operation { on_damage: true, ..operation }));
+    all.extend(in_parts().into_iter().map(|operation| Operation { whole: false, ..operation }));
     all
 }
 
-/// Those that may leave a part of their work done when they fail; repeating them does the rest.
-pub(crate) fn operations_in_parts() -> Vec<Operation> {
+fn in_parts() -> Vec<Operation> {
     operations! {
         "reassign a node with many tasks": "()", "()" =>
             |meta| meta.reassign_node(NodeId(6), "lost").await.map(|_| "()".into());
+    }
+}
+
+fn on_damage() -> Vec<Operation> {
+    operations! {
+        "add a large job under a damaged id": "SetAside", "SetAside" =>
+            |meta| meta.add_job(job(98), (600..622).map(task).collect()).await.map(|id| format!("job {id}"));
+        "drop a damaged job": "true", "false" =>
+            |meta| meta.drop_set_aside(job_key(98)).await.map(|there| there.to_string());
     }
 }
 
@@ -65,8 +82,6 @@ fn jobs() -> Vec<Operation> {
             |meta| meta.add_job(job(66), (0..4).map(wide_task).collect()).await.map(|id| format!("job {id}"));
         "add a large job with an id in use": "AlreadyExists { identical: false }", "AlreadyExists { identical: false }" =>
             |meta| meta.add_job(job(67), (10..19).map(task).collect()).await.map(|id| format!("job {id}"));
-        "add a large job under a damaged id": "SetAside", "SetAside" =>
-            |meta| meta.add_job(job(98), (600..622).map(task).collect()).await.map(|id| format!("job {id}"));
         "update a job": "rows Some(9)", "rows Some(9)" =>
             |meta| meta.update_job(JobId(2), [JobAction::Rows(9)]).await.map(|job| format!("rows {:?}", job.rows));
         "update a job in every way": "executing", "IllegalTransition" => |meta| {
@@ -198,8 +213,6 @@ fn the_rest() -> Vec<Operation> {
             |meta| meta.transact(|txn| txn.allocate_job_id()).await.map(|_| "an id".into());
         "drop a damaged task": "true", "false" =>
             |meta| meta.drop_set_aside(task_key(99)).await.map(|there| there.to_string());
-        "drop a damaged job": "true", "false" =>
-            |meta| meta.drop_set_aside(job_key(98)).await.map(|there| there.to_string());
         "close": "()", "()" => |meta| meta.close().await.map(|()| "()".into());
         "update and close": "()", "()" => |meta| {
             meta.update_job(JobId(2), [JobAction::Rows(9)]).await?;

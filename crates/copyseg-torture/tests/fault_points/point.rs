@@ -8,7 +8,7 @@ use copyseg_torture::{Backend, Instance, Storage, Visible, or_dead};
 use futures::FutureExt;
 
 use super::operations::Operation;
-use super::seed::{LAST_BROUGHT_ID, job_key, options, seeded};
+use super::seed::{LAST_BROUGHT_ID, kept, options, seeded};
 
 /// What happens to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub(crate) struct Reference {
 
 impl Reference {
     pub(crate) async fn take(backend: &Backend, operation: &Operation) -> Self {
-        let storage = seeded(backend).await;
+        let storage = seeded(backend, operation.on_damage).await;
         let (instance, manager) = open(&storage).await;
         let before = shape(&instance.memory_equals_storage(&manager).await);
         assert_eq!(said(&(operation.run)(&manager).await), operation.answers[0], "{}", operation.name);
@@ -79,15 +79,9 @@ impl Reference {
     }
 
     /// Runs the operation on a fresh store with these failures, and says how many of them came to pass.
-    pub(crate) async fn try_point(
-        &self,
-        backend: &Backend,
-        operation: &Operation,
-        whole: bool,
-        plan: &[Plan],
-    ) -> u64 {
+    pub(crate) async fn try_point(&self, backend: &Backend, operation: &Operation, plan: &[Plan]) -> u64 {
         let place = format!("{} with {plan:?}", operation.name);
-        let storage = seeded(backend).await;
+        let storage = seeded(backend, operation.on_damage).await;
         let (instance, manager) = open(&storage).await;
         let mut subscription = manager.subscribe().unwrap();
         let mut told = Visible::of(subscription.snapshot());
@@ -96,7 +90,7 @@ impl Reference {
 
         let answer = operation.call(&instance, &manager).await;
         if !instance.crash.crashed() {
-            self.check_survivor(&instance, &manager, operation, answer.clone(), whole, &place).await;
+            self.check_survivor(&instance, &manager, operation, answer.clone(), &place).await;
             catch_up(&mut subscription, &mut told);
         }
         let failures = instance.faults.faults_injected() + u64::from(instance.crash.crashed());
@@ -118,7 +112,7 @@ impl Reference {
         if let Some(seen) = seen.filter(|_| !crashed) {
             assert_eq!(found, seen, "{place}: what was seen is what a restart loads");
         }
-        self.check_all_or_nothing(&found_shape, whole, &place);
+        self.check_all_or_nothing(&found_shape, operation, &place);
         if answer.as_deref() == Some(operation.answers[0]) {
             assert_eq!(found_shape, self.after, "{place}: Ok means durable");
         }
@@ -129,7 +123,10 @@ impl Reference {
             false => (operation.answers[0], &self.after),
         };
         let again = said(&(operation.run)(&manager).await);
-        assert!(again == expected || !whole, "{place}: called again it says {again}, not {expected}");
+        assert!(
+            again == expected || !operation.whole,
+            "{place}: called again it says {again}, not {expected}"
+        );
         if manager.snapshot().is_ok() {
             assert_eq!(shape(&instance.memory_equals_storage(&manager).await), *after, "{place}: again");
         }
@@ -144,17 +141,21 @@ impl Reference {
         manager: &MetaManager,
         operation: &Operation,
         mut answer: Option<String>,
-        whole: bool,
         place: &str,
     ) {
+        // What is kept when the store is opened is kept until it is opened again.
+        let kept = if operation.on_damage { 4 } else { 0 };
         loop {
             let Some(said) = answer else { panic!("{place}: no answer") };
             if manager.snapshot().is_ok() {
                 let seen = shape(&instance.memory_equals_storage(manager).await);
-                self.check_all_or_nothing(&seen, whole, place);
-                assert!(said != UNAVAILABLE || seen == self.before || !whole, "{place}: nothing was changed");
+                self.check_all_or_nothing(&seen, operation, place);
+                assert!(
+                    said != UNAVAILABLE || seen == self.before || !operation.whole,
+                    "{place}: nothing was changed"
+                );
                 assert!(said == UNAVAILABLE || seen == self.after, "{place}: done in the end");
-                instance.swept(2).await;
+                instance.swept(kept).await;
             }
             if said != UNAVAILABLE {
                 let is_closed = said == "Closed" && operation.name.contains("close");
@@ -168,8 +169,8 @@ impl Reference {
         }
     }
 
-    fn check_all_or_nothing(&self, found: &Shape, whole: bool, place: &str) {
-        if whole {
+    fn check_all_or_nothing(&self, found: &Shape, operation: &Operation, place: &str) {
+        if operation.whole {
             assert!(*found == self.before || *found == self.after, "{place}: a part was done: {found:#?}");
         }
     }
@@ -182,11 +183,6 @@ async fn open(storage: &Storage) -> (Instance, MetaManager) {
     let stored = Visible::stored(&*instance.storage).await;
     instance.swept(kept(&stored)).await;
     (instance, manager)
-}
-
-/// How many tasks are kept though nothing shows them: those of job 98, while its damaged record is there.
-pub(crate) fn kept(stored: &Visible) -> usize {
-    if stored.set_aside.contains(&job_key(98)) { 2 } else { 0 }
 }
 
 fn catch_up(subscription: &mut Subscription, told: &mut Visible) {

@@ -7,7 +7,7 @@ use copyseg_core::{
     Claim, CollectionId, JobAction, JobId, JobState, ManagerOptions, ManualClock, MetaManager, NewJob,
     NewTask, NodeId, Operation, RecordKey, RecordKind, SegmentId, SegmentPair, TaskId, Timestamp,
 };
-use copyseg_torture::{Backend, Storage, TINY, records, tamper};
+use copyseg_torture::{Backend, Storage, TINY, Visible, records, tamper};
 use tokio::sync::OnceCell;
 
 /// Ids from the durable counter start above this, so that they are told from those of the seed.
@@ -55,12 +55,29 @@ pub(crate) fn first_claim(meta: &MetaManager, id: i64) -> Claim {
 /// - job 2 is pending and has room for 9 segments; job 3 is copied; job 4 is publishing;
 /// - job 5 is completed, 6 cancelled with task 61, 8 pending with task 81;
 /// - tasks 71 and 72 are left over from a removed job 7;
-/// - the records of task 99 and of job 98, which has tasks 981 and 982, are damaged.
-pub(crate) async fn seeded(backend: &Backend) -> Storage {
+/// - the record of task 99 is damaged; and so is that of job 98, which has tasks 981 and 982, if that is asked for.
+///   Nothing is swept then, because what is left over might belong to it.
+pub(crate) async fn seeded(backend: &Backend, with_damaged_job: bool) -> Storage {
     static SEED: OnceCell<Storage> = OnceCell::const_new();
     let storage = Storage::new(backend, TINY);
     storage.copy_from(SEED.get_or_init(make_seed).await).await;
+    if with_damaged_job {
+        damage(&storage, job_key(98)).await;
+    }
     storage
+}
+
+/// Damages this record while nobody has the store open.
+pub(crate) async fn damage(storage: &Storage, key: RecordKey) {
+    let catalog = storage.open().await;
+    tamper(&*catalog, [Operation::Put(key, Arc::from([0_u8; 9]))]).await;
+    catalog.close().await.unwrap();
+}
+
+/// How many tasks are kept though nothing shows them: those of job 98 and those that are left over, while the damaged
+/// record of the job is there.
+pub(crate) fn kept(stored: &Visible) -> usize {
+    if stored.set_aside.contains(&job_key(98)) { 4 } else { 0 }
 }
 
 async fn make_seed() -> Storage {
@@ -105,8 +122,8 @@ async fn make_seed() -> Storage {
 
     let catalog = storage.open().await;
     let leftover = |id| Operation::Put(task_key(id), Arc::clone(&leftovers[&task_key(id)]));
-    let damaged = |key| Operation::Put(key, Arc::from([0_u8; 9]));
-    tamper(&*catalog, [leftover(71), leftover(72), damaged(task_key(99)), damaged(job_key(98))]).await;
+    tamper(&*catalog, [leftover(71), leftover(72)]).await;
     catalog.close().await.unwrap();
+    damage(&storage, task_key(99)).await;
     storage
 }
