@@ -189,3 +189,34 @@ impl Verdict {
         Err(Error::new(ErrorKind::Unavailable, format!("{what} keeps changing: try again")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAGING: &str = "_copyseg/staging/test/run";
+
+    async fn mark(target: &dyn Storage, restore: &str) -> Verdict {
+        let mark = Verdict::aborted(restore, JobId(7), JobState::Failed, "it failed");
+        mark.decide(target, STAGING).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_mark_of_an_earlier_restore_is_replaced_and_that_of_a_later_one_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Location::parse(folder.path().to_str().unwrap()).unwrap().storage();
+        let target = &*target;
+        target.prepare(layout::RECORDS).await.unwrap();
+        target.open_staging(STAGING).await.unwrap();
+        let owner = |restore| Owner::new(restore, JobId(7), "redb:///catalog", "file:///snapshot", 1..3);
+        let [first, second] = ["first", "second"].map(owner);
+
+        assert_eq!(first.create(target, STAGING).await.unwrap(), None);
+        assert_eq!(mark(target, "first").await.restore(), "first");
+        assert_eq!(mark(target, "second").await.restore(), "first", "it does not own the target yet");
+        assert_eq!(second.replace(target, STAGING, &first).await.unwrap(), None);
+        assert_eq!(mark(target, "second").await.restore(), "second");
+        assert_eq!(mark(target, "first").await.restore(), "second", "it owns the target no more");
+        assert_eq!(Verdict::read(target).await.unwrap().unwrap().restore(), "second");
+    }
+}

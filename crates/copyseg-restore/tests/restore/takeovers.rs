@@ -77,7 +77,8 @@ async fn a_run_whose_target_was_taken_over_ends_soon_even_if_nothing_of_it_fails
         copying.notified().await;
         run(&other, OTHER_CATALOG, &request).await
     };
-    let (first, second) = tokio::join!(first, second);
+    let both = async { tokio::join!(first, second) };
+    let (first, second) = tokio::time::timeout(Duration::from_secs(120), both).await.unwrap();
     assert!(completed(&second.unwrap()));
     let Outcome::Failed { job, reason } = first.unwrap() else { panic!() };
     assert!(reason.contains("took it over") && reason.contains(OTHER_CATALOG), "{reason}");
