@@ -23,7 +23,7 @@ fn undisturbed() -> Duration {
 
 #[test]
 fn a_restore_killed_at_random_moments_is_whole_in_the_end() {
-    let mut trial = Trial::new("a_restore_killed_at_random_moments_is_whole_in_the_end", 2);
+    let mut trial = Trial::new("a_restore_killed_at_random_moments_is_whole_in_the_end", 1);
     let whole = undisturbed().as_micros() as u64;
     while let Some(mut round) = trial.round() {
         let mut random = Random::seeded(round.seed());

@@ -76,6 +76,7 @@ async fn race(
         fixture.restart().await;
         assert!(completed(&fixture.restore_request(&request).await.unwrap()), "call {number}: again");
         if !reached.load(std::sync::atomic::Ordering::SeqCst) {
+            eprintln!("interfered with at {number} calls to the store: won {won} times, lost {lost} times");
             return (won, lost);
         }
     }

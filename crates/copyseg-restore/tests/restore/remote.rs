@@ -166,6 +166,7 @@ async fn any_single_call_may_fail_or_lose_its_answer() {
             }
             number += 1;
         }
+        eprintln!("{number} calls to the store, {fate:?}");
         assert!(number > 20, "{number} calls were tried");
     }
 }
@@ -196,6 +197,7 @@ async fn a_run_that_dies_after_any_call_is_gone_on_with() {
         // Between its creation and its note an upload is nobody's; the store's own lifecycle rules end it.
         assert!(target.uploads.load(Ordering::SeqCst) <= 1, "died at call {number}");
         if lived && number >= calls {
+            eprintln!("killed after each of {number} calls to the store");
             assert!(number > 30, "{number} calls were tried");
             break;
         }

@@ -217,6 +217,7 @@ async fn a_losing_takeover_harms_nothing_of_the_winner_wherever_it_stood_still()
         let names = target.names("restored").await;
         assert_eq!(names.len(), 2 + 2, "call {number}: {names:?}");
     }
+    eprintln!("stood still at each of {reached} calls to the store");
     assert!(reached > 15, "{reached} calls were reached");
 }
 
