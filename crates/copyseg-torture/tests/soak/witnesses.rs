@@ -89,9 +89,11 @@ pub(crate) async fn follow_now_and_then(ground: Arc<Ground>, catalog: Arc<dyn co
     let mut random = ground.random();
     while ground.stage() == Stage::Busy {
         let mut follower = ground.ask("followers", || Follower::open(Arc::clone(&catalog))).await.unwrap();
-        for _ in 0..random.u8(..) {
-            // Nothing may change while members are away, or in the end.
+        let mut changes = random.u8(..);
+        while changes > 0 && ground.stage() == Stage::Busy {
+            // Nothing changes while members are away.
             let _ = tokio::time::timeout(Duration::from_secs(1), follower.changed()).await;
+            changes -= 1;
         }
     }
 }
