@@ -255,6 +255,22 @@ async fn a_change_of_unknown_outcome_is_applied_exactly_once(#[case] fault: Faul
     assert_eq!(fixture.store.head().await.unwrap().revision, Revision(revision.0 + 1));
 }
 
+/// That storage refuses the second request says nothing about the first.
+#[rstest]
+#[tokio::test(start_paused = true)]
+async fn an_outcome_stays_unknown_though_storage_refuses_when_it_is_asked_again(
+    #[values(Fault::After, Fault::Lost, Fault::Late)] fault: Fault,
+) {
+    let fixture = Fixture::new().await;
+    fixture.add(1, []).await;
+    fixture.faults.fail_nth_of(Call::Commit, 0, fault);
+    fixture.faults.fail_nth_of(Call::Commit, 1, Fault::Before);
+    fixture.spawn_update(1, "done").await.unwrap().unwrap();
+    assert_eq!(fixture.faults.faults_injected(), 2);
+    assert_eq!(fixture.reason(1), "done");
+    assert_eq!(stored(&fixture.store).await, visible(&fixture.meta.snapshot().unwrap()));
+}
+
 /// The head that decides about an unknown outcome may itself be out of reach for a while.
 #[tokio::test(start_paused = true)]
 async fn an_outcome_stays_unknown_while_the_head_cannot_be_read() {

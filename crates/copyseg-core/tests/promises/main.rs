@@ -6,6 +6,7 @@ mod committer;
 mod damage;
 mod dispatch;
 mod faults;
+mod idle;
 mod ids;
 mod one_writer;
 mod readers;
