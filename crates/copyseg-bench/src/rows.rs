@@ -8,6 +8,7 @@ mod updates;
 mod recovery;
 mod restores;
 mod large_job;
+mod etcd_load;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -27,7 +28,7 @@ pub use writers::{random_tasks, run_reference, run_writers, toggle};
 pub type Measured = (&'static str, fn(&Context) -> Result<Vec<Row>>);
 
 /// Every row, in the order of the table.
-pub const ROWS: [Measured; 16] = [
+pub const ROWS: [Measured; 17] = [
     ("P1", reads::idle),
     ("P2", reads::scaling),
     ("P3", latency::beside_a_writer),
@@ -44,6 +45,7 @@ pub const ROWS: [Measured; 16] = [
     ("P14", restores::large),
     ("P15", restores::small),
     ("P16", large_job::added),
+    ("E1", etcd_load::million),
 ];
 
 /// What the rows share.

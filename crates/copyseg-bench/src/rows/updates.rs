@@ -17,7 +17,7 @@ use crate::reference::{Reference, SleepingStore};
 use crate::table::Row;
 use crate::workload::Workload;
 
-pub(super) use self::etcd::on_etcd;
+pub(super) use self::etcd::{client, on_etcd};
 pub(super) use self::redb::on_redb;
 
 const LENGTH: Duration = Duration::from_secs(2);
