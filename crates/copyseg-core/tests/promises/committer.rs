@@ -317,7 +317,7 @@ async fn dropping_the_last_handle_does_not_block_and_what_was_accepted_is_still_
 }
 
 /// A catalog that does this before each commit.
-struct HookedCatalog<F>(MemoryCatalog, F);
+pub(crate) struct HookedCatalog<F>(pub(crate) MemoryCatalog, pub(crate) F);
 
 impl<F> std::fmt::Debug for HookedCatalog<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -10,6 +10,7 @@ mod idle;
 mod ids;
 mod one_writer;
 mod readers;
+mod refusals;
 mod subscriptions;
 mod transitions;
 
