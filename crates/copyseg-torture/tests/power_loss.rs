@@ -10,8 +10,9 @@ mod file_system;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use copyseg_core::{Catalog, ManagerOptions, MetaManager};
+use copyseg_core::{Catalog, JobId, ManagerOptions, MetaManager, NewJob};
 use copyseg_redb::{RedbCatalog, RedbOptions};
 use copyseg_sled::{SledCatalog, SledOptions};
 use copyseg_torture::history::{Client, Recorder};
@@ -35,8 +36,11 @@ fn a_power_cut_leaves_redb_at_an_acknowledged_commit_or_the_one_under_way() {
 #[test]
 fn a_power_cut_leaves_sled_at_an_acknowledged_commit_or_the_one_under_way() {
     let mut trial = Trial::new("a_power_cut_leaves_sled_at_an_acknowledged_commit_or_the_one_under_way", 2);
+    // Filling a segment of the log takes too long for the short form.
+    let is_long = trial.time_or(Duration::ZERO) > Duration::ZERO;
     while let Some(round) = trial.round() {
-        run(false, cut_sled(round, true));
+        let bulky = if is_long && round.seed() % 8 == 0 { BULKY_JOBS } else { 0 };
+        run(false, cut_sled(round, true, bulky));
     }
     assert!(trial.counted("sync points") > 0);
 }
@@ -53,7 +57,7 @@ fn a_redb_whose_disk_ignores_syncs_is_caught() {
 #[should_panic(expected = "was acknowledged")]
 fn a_sled_whose_disk_ignores_syncs_is_caught() {
     let mut trial = Trial::new("a_sled_whose_disk_ignores_syncs_is_caught", 1);
-    run(false, cut_sled(trial.round().unwrap(), false));
+    run(false, cut_sled(trial.round().unwrap(), false, 0));
 }
 
 async fn cut_redb(mut round: Round<'_>, disk: Disk) {
@@ -69,7 +73,7 @@ async fn cut_redb(mut round: Round<'_>, disk: Disk) {
             goes_on(catalog, &mut random).await;
             round.count("cuts", 1);
         }
-        if !next_cut(&mut cuts, &mut round, &mut random) {
+        if !next_cut(&mut cuts, &mut round, &mut random, 8) {
             break;
         }
     }
@@ -83,7 +87,7 @@ async fn open_redb(disk: Disk) -> RedbCatalog {
 /// What sled writes goes to the system, so what is on its disk is looked at whenever it is about to be synced. A sync comes
 /// after the write, or the commit would not be among what was synced; and before the acknowledgement, or it would not have
 /// been synced at all.
-async fn cut_sled(mut round: Round<'_>, looks: bool) {
+async fn cut_sled(mut round: Round<'_>, looks: bool, bulky: i64) {
     let mut random = Rng::with_seed(round.seed());
     let (folder, disk) = (tempfile::tempdir().unwrap(), Disk::default());
     let path = folder.path().join("catalog.sled");
@@ -99,9 +103,11 @@ async fn cut_sled(mut round: Round<'_>, looks: bool) {
     disk.sync_of(&fs::read(path.join("db")).unwrap());
     let others = files_beside_the_log(&path);
     let witness = Witness::new(Arc::new(catalog), disk.clone());
+    let full = fill(&witness, bulky).await;
+    let one_in = if bulky > 0 { MANY } else { 8 };
     work(&witness, &mut random).await;
     round.count("commits", witness.commits() as u64);
-    let mut cuts = disk.cuts_from(witness.first());
+    let mut cuts = disk.cuts_from(witness.first().max(full));
     loop {
         for remains in Remains::ALL {
             let folder = others(&cuts.disk(remains, &mut random));
@@ -113,7 +119,7 @@ async fn cut_sled(mut round: Round<'_>, looks: bool) {
             goes_on(catalog, &mut random).await;
             round.count("cuts", 1);
         }
-        if !next_cut(&mut cuts, &mut round, &mut random) {
+        if !next_cut(&mut cuts, &mut round, &mut random, one_in) {
             break;
         }
     }
@@ -138,6 +144,27 @@ fn files_beside_the_log(path: &Path) -> impl Fn(&[u8]) -> TempDir {
     }
 }
 
+/// As many as need a second segment of sled's log, of 8 MiB.
+const BULKY_JOBS: i64 = 170;
+
+/// Of so many steps, those to cut at are drawn.
+const MANY: u32 = 800;
+
+/// Adds large jobs, and answers how many steps the disk had done when the twentieth was acknowledged.
+async fn fill(witness: &Witness, jobs: i64) -> usize {
+    let manager = MetaManager::open(Arc::new(witness.clone()), ManagerOptions::default()).await.unwrap();
+    let mut full = 0;
+    for number in 0..jobs {
+        let id = Some(JobId(1_000 + number));
+        let job = NewJob { id, source: "bulky".repeat(10_000), ..NewJob::default() };
+        manager.add_job(job, vec![]).await.unwrap();
+        if number == 20 {
+            full = witness.steps();
+        }
+    }
+    full
+}
+
 /// Callers who change, add and remove, several at once, so that batches hold one transaction or many.
 async fn work(witness: &Witness, random: &mut Rng) {
     let manager = MetaManager::open(Arc::new(witness.clone()), ManagerOptions::default()).await.unwrap();
@@ -153,12 +180,12 @@ async fn work(witness: &Witness, random: &mut Rng) {
     manager.close().await.unwrap();
 }
 
-/// Goes to the next sync, to one moment in eight between, or to the end.
-fn next_cut(cuts: &mut Cuts, round: &mut Round<'_>, random: &mut Rng) -> bool {
+/// Goes to the next sync (of many, to one in six), to one moment in so many between, or to the end.
+fn next_cut(cuts: &mut Cuts, round: &mut Round<'_>, random: &mut Rng, one_in: u32) -> bool {
     while cuts.advance() {
-        let is_at_a_sync = cuts.is_before_a_sync();
+        let is_at_a_sync = cuts.is_before_a_sync() && (one_in < MANY || random.u32(0..6) == 0);
         round.count("sync points", is_at_a_sync.into());
-        if is_at_a_sync || cuts.is_at_the_end() || random.u32(0..8) == 0 {
+        if is_at_a_sync || cuts.is_at_the_end() || random.u32(0..one_in) == 0 {
             return true;
         }
     }

@@ -40,6 +40,11 @@ impl Witness {
         self.commits.lock().first().unwrap().acknowledged.unwrap()
     }
 
+    /// How many steps the disk has done by now.
+    pub fn steps(&self) -> usize {
+        self.disk.steps()
+    }
+
     /// How many commits there were.
     pub fn commits(&self) -> usize {
         self.commits.lock().len()

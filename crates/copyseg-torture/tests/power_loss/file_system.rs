@@ -12,7 +12,6 @@ use copyseg_core::{Catalog, JobId, ManagerOptions, MetaManager, NewJob, Result};
 use copyseg_redb::{RedbCatalog, RedbOptions};
 use copyseg_sled::{SledCatalog, SledOptions};
 use copyseg_torture::{Trial, Visible, run};
-use rstest::rstest;
 use tempfile::TempDir;
 
 const IMAGE_BYTES: u64 = 64 << 20;
@@ -66,13 +65,17 @@ async fn open(kind: Kind, folder: &Path) -> Result<Arc<dyn Catalog>> {
     })
 }
 
-#[rstest]
-#[case::redb("redb_keeps_on_ext4_what_it_acknowledged_when_the_power_is_cut", Kind::Redb)]
-#[case::sled("sled_keeps_on_ext4_what_it_acknowledged_when_the_power_is_cut", Kind::Sled)]
-fn a_catalog_keeps_on_ext4_what_it_acknowledged_when_the_power_is_cut(
-    #[case] name: &'static str,
-    #[case] kind: Kind,
-) {
+#[test]
+fn redb_keeps_on_ext4_what_it_acknowledged_when_the_power_is_cut() {
+    cut_again_and_again("redb_keeps_on_ext4_what_it_acknowledged_when_the_power_is_cut", Kind::Redb);
+}
+
+#[test]
+fn sled_keeps_on_ext4_what_it_acknowledged_when_the_power_is_cut() {
+    cut_again_and_again("sled_keeps_on_ext4_what_it_acknowledged_when_the_power_is_cut", Kind::Sled);
+}
+
+fn cut_again_and_again(name: &'static str, kind: Kind) {
     let mut trial = Trial::new(name, 1);
     while let Some(mut round) = trial.round() {
         let folder = tempfile::tempdir().unwrap();
