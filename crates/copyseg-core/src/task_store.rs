@@ -3,6 +3,7 @@
 mod build;
 mod collection;
 mod index;
+mod job_tasks;
 mod merge;
 mod progress;
 
@@ -11,12 +12,13 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use crate::filter::TaskFilter;
+use crate::filter::{StateSet, TaskFilter};
 use crate::id::{CollectionId, JobId, NodeId, TaskId};
 use crate::task::{Task, TaskState};
 
 use collection::Collections;
 pub(crate) use index::Index;
+use job_tasks::{ByState, Ids, JobTasks};
 pub(crate) use merge::merge;
 pub use progress::{PerState, Progress};
 
@@ -27,38 +29,11 @@ pub use progress::{PerState, Progress};
 #[derive(Debug, Clone, Default)]
 pub struct TaskStore {
     tasks: OrdMap<TaskId, Arc<Task>>,
-    /// Holds the tasks themselves: a walk over ids would have to look each of them up.
-    by_state: Index<StateKey, TaskId, Arc<Task>>,
-    /// Holds ids only, so that a task that changes state on its node leaves it as it is.
+    /// Holds the tasks themselves: whoever looks for all pending tasks would have to look each of them up.
+    by_state: ByState<Arc<Task>>,
     by_node: Index<NodeId, TaskId, ()>,
     by_collection: Collections,
-    by_job: OrdMap<JobId, Progress>,
-}
-
-/// Tasks in one state: those of one job, or all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum StateKey {
-    Job(JobId, TaskState),
-    Any(TaskState),
-}
-
-/// Where one task is found: the one place that derives it from the task.
-struct Entries {
-    job_state: StateKey,
-    state: StateKey,
-    node: Option<NodeId>,
-    collection: (CollectionId, JobId),
-}
-
-impl Entries {
-    fn of(task: &Task) -> Self {
-        Self {
-            job_state: StateKey::Job(task.job, task.state),
-            state: StateKey::Any(task.state),
-            node: task.node,
-            collection: (task.collection, task.job),
-        }
-    }
+    by_job: OrdMap<JobId, Arc<JobTasks>>,
 }
 
 /// An index that leads to every task that a filter can leave.
@@ -118,14 +93,13 @@ impl TaskStore {
 
     /// The tasks of one job, in id order.
     pub fn of_job(&self, id: JobId) -> impl Iterator<Item = &Arc<Task>> {
-        self.in_buckets(TaskState::ALL.map(|state| StateKey::Job(id, state)), Unbounded)
+        self.in_order(self.ids_of_jobs([id], TaskFilter::new().states), Unbounded)
     }
 
     /// The tasks of one collection, in id order.
     pub fn of_collection(&self, id: CollectionId) -> impl Iterator<Item = &Arc<Task>> {
-        let jobs = self.by_collection.jobs(id);
-        let keys = jobs.flat_map(|job| TaskState::ALL.map(|state| StateKey::Job(job, state)));
-        self.in_buckets(keys, Unbounded).filter(move |task| task.collection == id)
+        let ids = self.ids_of_jobs(self.by_collection.jobs(id), TaskFilter::new().states);
+        self.in_order(ids, Unbounded).filter(move |task| task.collection == id)
     }
 
     /// How many tasks `filter` leaves. A filter by nothing but states, or a job and states, or a collection, or
@@ -139,73 +113,75 @@ impl TaskStore {
 
     /// The tasks of one job by state; all zero if it has none. Costs the same whatever their number.
     pub fn progress(&self, job: JobId) -> Progress {
-        self.by_job.get(&job).copied().unwrap_or_default()
+        self.by_job.get(&job).map(|tasks| tasks.progress).unwrap_or_default()
     }
 
     /// Brings indexes and counters in step with `tasks`, where `new` has taken the place of `old`.
     fn reindex(&mut self, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
         let Some(task) = new.or(old) else { return };
-        let (from, to) = (old.map(|task| Entries::of(task)), new.map(|task| Entries::of(task)));
-        for key in [|it: &Entries| it.job_state, |it: &Entries| it.state] {
-            self.by_state.replace(task.id, from.as_ref().map(key), to.as_ref().map(key), Arc::clone(task));
+        let in_new_state = new.map(|task| (task.state, Arc::clone(task)));
+        self.by_state.replace(task.id, old.map(|task| task.state), in_new_state);
+        let (old, new) = (old.map(|task| &**task), new.map(|task| &**task));
+        let node = |task: Option<&Task>| task.and_then(|task| task.node);
+        if node(old) != node(new) {
+            self.by_node.replace(task.id, node(old), node(new), ());
         }
-        let node = |entries: &Option<Entries>| entries.as_ref().and_then(|it| it.node);
-        if node(&from) != node(&to) {
-            self.by_node.replace(task.id, node(&from), node(&to), ());
+        let collection = |task: Option<&Task>| task.map(|task| (task.collection, task.job));
+        if collection(old) != collection(new) {
+            self.by_collection.replace(collection(old), collection(new));
         }
-        let collection = |entries: &Option<Entries>| entries.as_ref().map(|it| it.collection);
-        if collection(&from) != collection(&to) {
-            self.by_collection.replace(collection(&from), collection(&to));
+        match (old, new) {
+            (Some(old), Some(new)) if old.job != new.job => {
+                self.reindex_job(old.job, old.id, Some(old), None);
+                self.reindex_job(new.job, new.id, None, Some(new));
+            }
+            _ => self.reindex_job(task.job, task.id, old, new),
         }
-        self.count_progress(old, new);
     }
 
-    fn count_progress(&mut self, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
-        if let Some(task) = new {
-            self.by_job.entry(task.job).or_default().add(task);
-        }
-        if let Some(task) = old
-            && let Some(progress) = self.by_job.get_mut(&task.job)
-        {
-            progress.subtract(task);
-            if progress.tasks.total() == 0 {
-                self.by_job.remove(&task.job);
-            }
+    fn reindex_job(&mut self, job: JobId, id: TaskId, old: Option<&Task>, new: Option<&Task>) {
+        let tasks = Arc::make_mut(self.by_job.entry(job).or_default());
+        tasks.replace(id, old, new);
+        if tasks.is_empty() {
+            self.by_job.remove(&job);
         }
     }
 
     fn candidates<'s>(&'s self, filter: &TaskFilter) -> Box<dyn Iterator<Item = &'s Arc<Task>> + 's> {
         let after = filter.after.map_or(Unbounded, Excluded);
-        let states = states(filter);
         match self.narrowest(filter) {
             Way::All => Box::new(self.tasks.range((after, Unbounded)).map(|(_, task)| task)),
-            Way::States => Box::new(self.in_buckets(states.map(StateKey::Any), after)),
-            Way::Job(job) => {
-                Box::new(self.in_buckets(states.map(move |state| StateKey::Job(job, state)), after))
+            Way::States => {
+                let tasks = states(filter.states).map(|state| self.by_state.get(state));
+                Box::new(merge(tasks.map(move |it| it.range((after, Unbounded)))).map(|(_, task)| task))
             }
+            Way::Job(job) => Box::new(self.in_order(self.ids_of_jobs([job], filter.states), after)),
             Way::Collection(id) => {
-                let states: Vec<_> = states.collect();
-                let keys = self.by_collection.jobs(id).flat_map(move |job| {
-                    states.clone().into_iter().map(move |state| StateKey::Job(job, state))
-                });
-                Box::new(self.in_buckets(keys, after))
+                let jobs = self.by_collection.jobs(id);
+                Box::new(self.in_order(self.ids_of_jobs(jobs, filter.states), after))
             }
-            Way::Node(node) => {
-                let ids =
-                    self.by_node.get(node).into_iter().flat_map(move |ids| ids.range((after, Unbounded)));
-                Box::new(ids.filter_map(|(id, ())| self.tasks.get(id)))
-            }
+            Way::Node(node) => Box::new(self.in_order(self.by_node.get(node).into_iter(), after)),
         }
     }
 
-    /// The tasks in the buckets of `keys`, in id order.
-    fn in_buckets(
+    /// The ids of the tasks of these jobs in these states, in sets.
+    fn ids_of_jobs(
         &self,
-        keys: impl IntoIterator<Item = StateKey>,
+        jobs: impl IntoIterator<Item = JobId>,
+        allowed: StateSet,
+    ) -> impl Iterator<Item = &Ids> {
+        let tasks = jobs.into_iter().filter_map(|job| self.by_job.get(&job));
+        tasks.flat_map(move |tasks| states(allowed).map(|state| tasks.by_state.get(state)))
+    }
+
+    /// The tasks whose ids are in these sets and come `after`, in id order.
+    fn in_order<'s>(
+        &'s self,
+        ids: impl Iterator<Item = &'s Ids>,
         after: Bound<TaskId>,
-    ) -> impl Iterator<Item = &Arc<Task>> {
-        let buckets = keys.into_iter().filter_map(|key| self.by_state.get(key));
-        merge(buckets.map(move |bucket| bucket.range((after, Unbounded))))
+    ) -> impl Iterator<Item = &'s Arc<Task>> {
+        let ids = merge(ids.map(move |ids| ids.range((after, Unbounded))));
+        ids.filter_map(|(id, ())| self.tasks.get(id))
     }
 
     fn narrowest(&self, filter: &TaskFilter) -> Way {
@@ -220,10 +196,8 @@ impl TaskStore {
     fn size(&self, way: &Way, filter: &TaskFilter) -> usize {
         match way {
             Way::All => self.tasks.len(),
-            Way::States => states(filter).map(|state| self.by_state.count(StateKey::Any(state))).sum(),
-            Way::Job(job) => {
-                states(filter).map(|state| self.by_state.count(StateKey::Job(*job, state))).sum()
-            }
+            Way::States => states(filter.states).map(|state| self.by_state.get(state).len()).sum(),
+            Way::Job(job) => self.ids_of_jobs([*job], filter.states).map(Ids::len).sum(),
             Way::Collection(id) => self.by_collection.count(*id),
             Way::Node(id) => self.by_node.count(*id),
         }
@@ -233,7 +207,7 @@ impl TaskStore {
         if !filter.predicates.is_empty() || filter.after.is_some() {
             return None;
         }
-        let every_state = states(filter).count() == TaskState::ALL.len();
+        let every_state = states(filter.states).count() == TaskState::ALL.len();
         let way = match (filter.job, filter.collection, filter.node) {
             (None, None, None) => Way::States,
             (Some(job), None, None) => Way::Job(job),
@@ -245,9 +219,8 @@ impl TaskStore {
     }
 }
 
-/// The states that `filter` allows.
-fn states(filter: &TaskFilter) -> impl Iterator<Item = TaskState> + use<> {
-    let allowed = filter.states;
+/// The states that are allowed.
+fn states(allowed: StateSet) -> impl Iterator<Item = TaskState> {
     TaskState::ALL.into_iter().filter(move |state| allowed.contains(*state as u8))
 }
 

@@ -79,7 +79,7 @@ impl JobStore {
         match narrowest.filter(|keys| size(keys) < self.jobs.len()) {
             Some(keys) => {
                 let buckets = keys.into_iter().filter_map(|key| self.index.get(key));
-                Box::new(merge(buckets.map(move |bucket| bucket.range(range))))
+                Box::new(merge(buckets.map(move |bucket| bucket.range(range))).map(|(_, job)| job))
             }
             None => Box::new(self.jobs.range(range).map(|(_, job)| job)),
         }

@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
-/// The values of all `sources`, each of which is sorted by a key that no other has, in the order of the keys.
-pub(crate) fn merge<'a, K, V, S>(sources: impl Iterator<Item = S>) -> impl Iterator<Item = &'a V>
+/// The entries of all `sources`, each of which is sorted by a key that no other has, in the order of the keys.
+pub(crate) fn merge<'a, K, V, S>(sources: impl Iterator<Item = S>) -> impl Iterator<Item = (&'a K, &'a V)>
 where
     K: Ord + Copy + 'a,
     V: 'a,
@@ -13,20 +13,20 @@ where
 {
     let (mut heads, mut rests) = (BinaryHeap::new(), Vec::new());
     for mut source in sources {
-        if let Some((key, value)) = source.next() {
-            heads.push(Reverse((*key, rests.len())));
-            rests.push((value, source));
+        if let Some(entry) = source.next() {
+            heads.push(Reverse((*entry.0, rests.len())));
+            rests.push((entry, source));
         }
     }
     std::iter::from_fn(move || {
         let mut smallest = heads.peek_mut()?;
         let Reverse((_, position)) = *smallest;
-        let (value, rest) = rests.get_mut(position)?;
-        let result = *value;
+        let (entry, rest) = rests.get_mut(position)?;
+        let result = *entry;
         match rest.next() {
-            Some((key, next)) => {
-                *smallest = Reverse((*key, position));
-                *value = next;
+            Some(next) => {
+                *smallest = Reverse((*next.0, position));
+                *entry = next;
             }
             None => drop(PeekMut::pop(smallest)),
         }
