@@ -1,13 +1,15 @@
 //! Opening: what a store holds becomes a snapshot, by the one rule of what is visible.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
+use std::thread;
 
 use futures::TryStreamExt;
 use tracing::{info, warn};
 
 use super::backoff;
-use crate::catalog::{Catalog, Head, Operation, Record, RecordCounts, RecordKey, RecordKind};
+use crate::catalog::{Catalog, Head, Loaded, Operation, Record, RecordCounts, RecordKey, RecordKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
 use crate::job::Job;
@@ -85,17 +87,32 @@ impl Snapshot {
 
 /// Loads every record, sets aside what cannot be decoded, and sorts out what is visible.
 pub(super) async fn recover(catalog: &dyn Catalog) -> Result<Recovered> {
-    let mut loaded = catalog.load().await?;
+    let Loaded { head, pages } = catalog.load().await?;
     let mut gathering = Gathering::default();
-    while let Some(page) = loaded.pages.try_next().await? {
-        for record in page {
-            gathering.take(&record)?;
+    // Decoding takes longer than reading does, so several threads share it.
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let mut pages = pages.map_ok(decode_page).try_buffered(threads);
+    while let Some(page) = pages.try_next().await? {
+        for (key, decoded) in page {
+            gathering.take(key, decoded)?;
         }
     }
-    if gathering.counts != loaded.head.counts {
-        return Err(lost_rows(loaded.head.counts, gathering.counts));
+    if gathering.counts != head.counts {
+        return Err(lost_rows(head.counts, gathering.counts));
     }
-    Ok(gathering.finish(loaded.head))
+    tokio::task::spawn_blocking(move || gathering.finish(head)).await.map_err(interrupted)
+}
+
+type Decoded = (RecordKey, Result<DecodedRecord>);
+
+async fn decode_page(page: Vec<Record>) -> Result<Vec<Decoded>> {
+    let decode = move || page.iter().map(|record| (record.key, decode_record(record))).collect();
+    tokio::task::spawn_blocking(decode).await.map_err(interrupted)
+}
+
+fn interrupted(error: impl fmt::Display) -> Error {
+    let message = "load the store: the runtime ended meanwhile, open it again";
+    Error::with_source(ErrorKind::Unavailable, message, error.to_string())
 }
 
 #[derive(Default)]
@@ -110,22 +127,22 @@ struct Gathering {
 }
 
 impl Gathering {
-    fn take(&mut self, record: &Record) -> Result<()> {
-        if let Some(count) = self.counts.0.get_mut(record.key.kind as usize) {
+    fn take(&mut self, key: RecordKey, decoded: Result<DecodedRecord>) -> Result<()> {
+        if let Some(count) = self.counts.0.get_mut(key.kind as usize) {
             *count += 1;
         }
-        if record.key.kind == RecordKind::Store {
-            self.store.push(record.key);
-            self.has_format |= record.key.id == StoreFormat::KEY.id;
+        if key.kind == RecordKind::Store {
+            self.store.push(key);
+            self.has_format |= key.id == StoreFormat::KEY.id;
         }
-        match decode_record(record) {
+        match decoded {
             Ok(DecodedRecord::Job(job)) => drop(self.jobs.insert(job.id, job)),
             Ok(DecodedRecord::Task(task)) => self.tasks.push(task),
             Ok(DecodedRecord::Counter { next_id }) => self.next_id = self.next_id.max(Some(next_id)),
             Ok(DecodedRecord::Format(format)) => format.check_readable()?,
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 let reason = error.chain();
-                self.set_aside.insert(record.key, SetAside { key: record.key, reason });
+                self.set_aside.insert(key, SetAside { key, reason });
             }
             Err(error) => return Err(error),
         }
