@@ -44,6 +44,12 @@ const SWEEP_MAX: usize = 1024;
 /// How long to wait before sweeping again after storage refused a batch.
 const SWEEP_RETRY: Duration = Duration::from_secs(1);
 
+/// How much of the time of a commit it is worth waiting, at most, for more to go into the next.
+const PATIENCE_SHARE: u32 = 8;
+
+/// The longest such wait: nobody notices it beside a commit that takes eight times as long.
+const PATIENCE_MAX: Duration = Duration::from_millis(1);
+
 pub(super) struct Committer {
     shared: Arc<Shared>,
     head: Head,
@@ -52,6 +58,9 @@ pub(super) struct Committer {
     /// Those of them that nothing will ever show: they are deleted when there is room.
     debt: BTreeSet<RecordKey>,
     sweeping: bool,
+    /// How many callers the last commit answered, and how long it took.
+    answered: usize,
+    took: Duration,
     /// Answers whoever waits and refuses whoever comes, however this ends: a catalog may panic, and the runtime may
     /// end before this has run at all.
     _end: End,
@@ -73,11 +82,14 @@ impl Committer {
     pub(super) fn new(shared: Arc<Shared>, recovered: Recovered) -> Self {
         let debt: BTreeSet<_> = recovered.orphans.into_iter().collect();
         let _end = End(Arc::clone(&shared));
-        Self { shared, head: recovered.head, hidden: recovered.hidden, debt, sweeping: true, _end }
+        let head = recovered.head;
+        let hidden = recovered.hidden;
+        Self { shared, head, hidden, debt, sweeping: true, answered: 0, took: Duration::ZERO, _end }
     }
 
     pub(super) async fn run(mut self) {
         loop {
+            self.let_callers_return().await;
             let (items, batch) = self.gather();
             if items.is_empty() && batch.operations().is_empty() {
                 if self.is_over() {
@@ -88,8 +100,13 @@ impl Committer {
                 }
                 continue;
             }
+            let start = self.shared.options.clock.monotonic();
             match self.commit(&items, &batch).await {
-                Outcome::Applied => self.publish(items, &batch),
+                Outcome::Applied => {
+                    let now = self.shared.options.clock.monotonic();
+                    (self.answered, self.took) = (items.len(), now.saturating_sub(start));
+                    self.publish(items, &batch);
+                }
                 Outcome::Refused(error) => self.refuse(items, error),
                 Outcome::Over { answer, reason } => {
                     self.shared.end(reason.clone());
@@ -98,6 +115,26 @@ impl Committer {
                     fail(waiting, &reason);
                     break;
                 }
+            }
+        }
+    }
+
+    /// Gives the callers who were just answered a moment to come with their next change, so that it goes with the
+    /// changes of those who came during the last commit. Else busy writers fall into two halves that take turns, and
+    /// each waits for two commits.
+    async fn let_callers_return(&mut self) {
+        let answered = std::mem::take(&mut self.answered);
+        let queued = || self.shared.accepted.lock().queue.len();
+        let waiting = queued();
+        if answered + waiting < 2 || answered == 0 {
+            return;
+        }
+        let clock = &self.shared.options.clock;
+        let end = clock.monotonic() + (self.took / PATIENCE_SHARE).min(PATIENCE_MAX);
+        loop {
+            tokio::task::yield_now().await;
+            if queued() >= answered + waiting || clock.monotonic() >= end {
+                return;
             }
         }
     }
