@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: copyseg beside the design it replaces, as a table.
+//! `cargo xtask bench`: copyseg beside the design it replaces, as a table; `--growth` draws how cost grows.
 
 use std::env;
 use std::fs;
@@ -64,12 +64,16 @@ fn asked(mut arguments: impl Iterator<Item = String>) -> Result<Asked, String> {
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--write" => asked.writes = true,
+            "--growth" => {
+                asked.needs_etcd = false;
+                asked.arguments.extend([argument, "docs/performance".into()]);
+            }
             "--only" => {
                 let only = arguments.next().ok_or("--only needs the names of rows, such as P1,P6")?;
                 asked.needs_etcd = only.split(',').any(|row| ON_ETCD.contains(&row));
                 asked.arguments.extend([argument, only]);
             }
-            _ => return Err("usage: cargo xtask bench [--only P1,P6] [--write]".into()),
+            _ => return Err("usage: cargo xtask bench [--only P1,P6] [--growth] [--write]".into()),
         }
     }
     Ok(asked)

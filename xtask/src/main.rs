@@ -45,7 +45,7 @@ const CHECKS: [Command; 10] = [
 /// Commands that `ci` does not run.
 const OTHERS: [Command; 5] = [
     ("ci", "every check above, in this order", ci::run),
-    ("bench", "copyseg beside the design it replaces: [--only P1,P6] [--write]", bench::run),
+    ("bench", "copyseg beside the design it replaces: [--only P1,P6] [--growth] [--write]", bench::run),
     (
         "conformance",
         "the same contract: [--backend memory|redb|sled|etcd|all] [--members 1|3]",

@@ -1,18 +1,19 @@
-//! `copyseg-bench [--only P1,P6] [--etcd HOST:PORT,…] [--scratch FOLDER]`: prints the table. `cargo xtask bench` builds it,
-//! starts etcd and runs it.
+//! `copyseg-bench [--only P1,P6] [--growth FOLDER] [--etcd HOST:PORT,…] [--scratch FOLDER]`: prints the table, or draws how
+//! cost grows. `cargo xtask bench` builds it, starts etcd and runs it.
 
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use copyseg_bench::Result;
 use copyseg_bench::rows::{Context, ROWS};
 use copyseg_bench::table::markdown;
+use copyseg_bench::{Result, growth};
 
 /// What the command line asks for.
 struct Asked {
     only: BTreeSet<String>,
+    growth: Option<PathBuf>,
     etcd: Option<String>,
     scratch: PathBuf,
 }
@@ -20,6 +21,9 @@ struct Asked {
 fn main() -> Result<()> {
     let asked = asked(std::env::args().skip(1))?;
     let context = Context::new(&asked.scratch, asked.etcd)?;
+    if let Some(folder) = &asked.growth {
+        return growth::write(&context, folder);
+    }
     let mut rows = Vec::new();
     for (id, measure) in ROWS {
         if !asked.only.is_empty() && !asked.only.contains(id) {
@@ -44,11 +48,12 @@ fn main() -> Result<()> {
 }
 
 fn asked(mut arguments: impl Iterator<Item = String>) -> Result<Asked> {
-    let mut asked = Asked { only: BTreeSet::new(), etcd: None, scratch: std::env::temp_dir() };
+    let mut asked = Asked { only: BTreeSet::new(), growth: None, etcd: None, scratch: std::env::temp_dir() };
     while let Some(argument) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("`{argument}` needs a value"))?;
         match argument.as_str() {
             "--only" => asked.only.extend(value.split(',').map(str::to_owned)),
+            "--growth" => asked.growth = Some(value.into()),
             "--etcd" => asked.etcd = Some(value),
             "--scratch" => asked.scratch = value.into(),
             _ => return Err(format!("`{argument}` is not an option").into()),

@@ -42,8 +42,8 @@ pub(super) fn added(context: &Context) -> Result<Vec<Row>> {
     if let Some(endpoints) = &context.etcd {
         let open = |prefix| EtcdCatalog::open(EtcdOptions::new(endpoints.split(',')).prefix(prefix));
         let etcd = context.runtime.block_on(async {
-            prepared.fill(&open("bench/jobs").await?).await?;
             let (used, bare) = (open("bench/jobs").await?, open("bench/bare-jobs").await?);
+            prepared.fill(&used).await?;
             Result::Ok([Arc::new(used) as Arc<dyn Catalog>, Arc::new(bare)])
         })?;
         rows.push(measure(context, etcd, "etcd", 10.0)?);

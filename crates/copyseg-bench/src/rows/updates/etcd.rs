@@ -26,9 +26,10 @@ pub(in crate::rows) fn on_etcd(context: &Context) -> Result<Vec<Row>> {
     };
     let prepared = context.runtime.block_on(Prepared::new(WORKLOAD))?;
     let catalog = context.runtime.block_on(async {
-        let options = || EtcdOptions::new(endpoints.split(',')).prefix("bench/updates");
-        prepared.fill(&EtcdCatalog::open(options()).await?).await?;
-        crate::Result::Ok(EtcdCatalog::open(options()).await?)
+        let options = EtcdOptions::new(endpoints.split(',')).prefix("bench/updates");
+        let catalog = EtcdCatalog::open(options).await?;
+        prepared.fill(&catalog).await?;
+        crate::Result::Ok(catalog)
     })?;
     let client = context.runtime.block_on(client(endpoints))?;
     let store = EtcdStore { client: client.clone(), runtime: context.runtime.handle().clone() };

@@ -1,0 +1,154 @@
+//! Reading, changing, recovering and holding more and more tasks.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use copyseg_core::{ManagerOptions, MetaManager};
+
+use super::Curve;
+use crate::Result;
+use crate::measure::{Samples, Unit, alternate, alternate_times, nanos_per};
+use crate::memory::{Holder, measure_in_child};
+use crate::prepared::{IdleCatalog, Prepared};
+use crate::reference::{NoStore, Reference};
+use crate::rows::{Context, random_tasks, toggle};
+use crate::workload::{Workload, task_id};
+
+const CALLS: usize = 50_000;
+
+/// A workload of so many tasks, a hundred to a job.
+const fn of(tasks: usize) -> Workload {
+    Workload { tasks, jobs: tasks / 100 }
+}
+
+/// Measures copyseg and the reference at each size.
+fn beside_reference(
+    context: &Context,
+    copyseg: impl Fn(&MetaManager, Workload) -> Result<f64>,
+    reference: impl Fn(&Reference, Workload) -> Result<f64>,
+) -> Result<Vec<(&'static str, Vec<(f64, f64)>)>> {
+    let (mut own, mut theirs) = (Vec::new(), Vec::new());
+    for tasks in [10_000, 100_000, 1_000_000] {
+        let workload = of(tasks);
+        let manager = context.manager(&context.runtime.block_on(Prepared::new(workload))?, Duration::ZERO)?;
+        let original = Reference::of(workload, Box::new(NoStore));
+        let [a, b] =
+            alternate([&mut || copyseg(&manager, workload), &mut || reference(&original, workload)])?;
+        own.push((tasks as f64, a.median()));
+        theirs.push((tasks as f64, b.median()));
+        context.close(&manager)?;
+    }
+    Ok(vec![("copyseg", own), ("reference design", theirs)])
+}
+
+pub(super) fn read(context: &Context) -> Result<Curve> {
+    let ids = |workload: Workload| workload.picks(42, 1 << 18).into_iter().map(task_id).collect::<Vec<_>>();
+    let lines = beside_reference(
+        context,
+        |manager, workload| {
+            let ids = ids(workload);
+            let state = |id| manager.get_task(id).ok().flatten().map(|task| task.state);
+            Ok(nanos_per(ids.len(), || ids.iter().filter(|id| state(**id).is_some()).count()))
+        },
+        |reference, workload| {
+            let ids = ids(workload);
+            let state = |id: i64| reference.get_task(id).map(|task| task.state);
+            Ok(nanos_per(ids.len(), || ids.iter().filter(|id| state(id.0).is_some()).count()))
+        },
+    )?;
+    let why = "A level of the tree for every sixteenfold, and beyond a few megabytes a miss of the caches for each; a hash \
+               map has the misses alone.";
+    Ok(Curve {
+        name: "read",
+        what: "get + state of a random task",
+        by: "tasks",
+        unit: Unit::Nanos,
+        lines,
+        why,
+    })
+}
+
+pub(super) fn update(context: &Context) -> Result<Curve> {
+    let lines = beside_reference(
+        context,
+        |manager, workload| {
+            let tasks = random_tasks(workload);
+            let start = Instant::now();
+            context.runtime.block_on(async {
+                for id in tasks.iter().cycle().take(CALLS) {
+                    toggle(manager, *id).await?;
+                }
+                Result::Ok(())
+            })?;
+            Ok(start.elapsed().as_nanos() as f64 / CALLS as f64)
+        },
+        |reference, workload| {
+            let tasks = random_tasks(workload);
+            let start = Instant::now();
+            tasks.iter().cycle().take(CALLS).try_for_each(|id| reference.toggle_task(id.0))?;
+            Ok(start.elapsed().as_nanos() as f64 / CALLS as f64)
+        },
+    )?;
+    let why = "One writer, who waits for each change, on a catalog that takes no time. Two switches between tasks of the runtime \
+               are in every figure of copyseg; what grows is the copying of a path in each index that the change touches. \
+               The reference changes its maps in place, and so makes its readers wait.";
+    Ok(Curve {
+        name: "update",
+        what: "one change of a random task",
+        by: "tasks",
+        unit: Unit::Nanos,
+        lines,
+        why,
+    })
+}
+
+pub(super) fn recovery(context: &Context) -> Result<Curve> {
+    let mut line = Vec::new();
+    for tasks in [10_000, 100_000, 1_000_000, 10_000_000] {
+        let folder = tempfile::tempdir_in(&context.scratch)?;
+        let path = folder.path().join("records");
+        context.runtime.block_on(Prepared::new(of(tasks)))?.write_flat(&path)?;
+        let repeats = if tasks > 1_000_000 { 1 } else { 5 };
+        let [nanos]: [Samples; 1] = alternate_times(
+            repeats,
+            tasks <= 1_000_000,
+            [&mut || {
+                let start = Instant::now();
+                let catalog = Arc::new(IdleCatalog::of_flat(&path)?);
+                let manager =
+                    context.runtime.block_on(MetaManager::open(catalog, ManagerOptions::default()))?;
+                let nanos = start.elapsed().as_nanos() as f64;
+                context.close(&manager)?;
+                Ok(nanos)
+            }],
+        )?;
+        line.push((tasks as f64, nanos.median()));
+    }
+    let why = "From a flat file, so that no engine is measured; 10 million once. In proportion to the tasks, but for the misses of the caches.";
+    let lines = vec![("copyseg", line)];
+    Ok(Curve { name: "recovery", what: "recovery", by: "tasks", unit: Unit::Nanos, lines, why })
+}
+
+pub(super) fn memory(context: &Context) -> Result<Curve> {
+    let (mut allocated, mut resident, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
+    for tasks in [10_000, 100_000, 1_000_000, 10_000_000] {
+        let folder = tempfile::tempdir_in(&context.scratch)?;
+        let (path, size) = (folder.path().join("records"), tasks as f64);
+        context.runtime.block_on(Prepared::new(of(tasks)))?.write_flat(&path)?;
+        let footprint = measure_in_child(Holder::Copyseg, &path, of(tasks))?;
+        allocated.push((size, footprint.allocated as f64 / size));
+        resident.push((size, footprint.resident as f64 / size));
+        theirs.push((size, measure_in_child(Holder::Reference, &path, of(tasks))?.allocated as f64 / size));
+    }
+    let lines = vec![("copyseg", allocated), ("copyseg, resident", resident), ("reference design", theirs)];
+    let why = "Measured once in a process of its own. With few tasks, what a manager takes at all is seen: the channel to its \
+               subscribers and, in the resident figure, buffers of the file and stacks of threads.";
+    Ok(Curve {
+        name: "memory",
+        what: "bytes per task, jobs of 100 tasks included",
+        by: "tasks",
+        unit: Unit::Bytes,
+        lines,
+        why,
+    })
+}
