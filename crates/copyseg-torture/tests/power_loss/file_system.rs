@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use copyseg_core::{Catalog, JobId, ManagerOptions, MetaManager, NewJob, Result};
 use copyseg_redb::{RedbCatalog, RedbOptions};
@@ -30,7 +32,13 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // Whoever had a file open in it may take a moment to end.
+        // The threads of a catalog that was closed may have its files open for a moment.
+        for _ in 0..200 {
+            if succeeds(Command::new("umount").arg(&self.0)) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
         succeeds(Command::new("umount").arg("--lazy").arg(&self.0));
     }
 }
@@ -92,16 +100,19 @@ async fn cut_after_each_commit(kind: Kind, folder: &TempDir, image: &Path, mount
     const COMMITS: u64 = 10;
     let manager = open(kind, mounted).await.unwrap();
     let manager = MetaManager::open(manager, ManagerOptions::default()).await.unwrap();
-    let copy = folder.path().join("copy");
     for number in 1..=COMMITS {
         let id = Some(JobId(number as i64));
         manager.add_job(NewJob { id, ..NewJob::default() }, vec![]).await.unwrap();
         let acknowledged = Visible::of(&manager.snapshot().unwrap());
+        // A file of its own: one that is still mounted would be mounted again as it is in memory.
+        let copy = folder.path().join(format!("copy-{number}"));
         fs::copy(image, &copy).unwrap();
         let after = Mounted::mount(&copy, &folder.path().join("after")).unwrap();
         let catalog = open(kind, &after.0).await.unwrap();
         assert_eq!(Visible::stored(&*catalog).await, acknowledged, "after commit {number}");
         catalog.close().await.unwrap();
+        drop((catalog, after));
+        fs::remove_file(copy).unwrap();
     }
     manager.close().await.unwrap();
     COMMITS
