@@ -28,8 +28,8 @@ pub(crate) struct Model {
     tasks: BTreeMap<TaskId, TaskRecord>,
     set_aside: BTreeSet<RecordKey>,
     /// Tasks that are stored though nothing shows them, because they may belong to a job whose record was set aside.
-    /// Their ids stay taken until a restart finds no such record.
-    invisible: BTreeSet<TaskId>,
+    /// Their ids stay taken until a restart finds no such record. With them the job, where that is known.
+    invisible: BTreeMap<TaskId, Option<JobId>>,
     /// The greatest id that the durable counter gave out.
     last_id: i64,
     /// How many jobs were ever added: tells two of one id apart.
@@ -147,8 +147,14 @@ impl Model {
     fn reopen(&mut self, now: Duration, kept: BTreeSet<TaskId>, lacks_a_job: bool) {
         self.heard.clear();
         self.opened = now;
-        assert!(!lacks_a_job || self.invisible.is_subset(&kept), "no task is swept that may have a job");
-        self.invisible = kept;
+        let set_aside = |job: &Option<JobId>| job.is_some_and(|id| self.set_aside.contains(&job_key(id)));
+        let mut owned = self.invisible.iter().filter(|(_, job)| set_aside(job)).map(|(id, _)| id);
+        assert!(
+            !lacks_a_job || owned.all(|id| kept.contains(id)),
+            "no task of a job that was set aside is swept"
+        );
+        let job = |id: &TaskId| self.invisible.get(id).copied().flatten();
+        self.invisible = kept.into_iter().map(|id| (id, job(&id))).collect();
     }
 
     /// What becomes of it when this record is damaged while nobody has the store open.
@@ -163,7 +169,7 @@ impl Model {
         self.jobs.remove(&job);
         for id in tasks {
             self.tasks.remove(&id);
-            self.invisible.insert(id);
+            self.invisible.insert(id, Some(job));
         }
     }
 

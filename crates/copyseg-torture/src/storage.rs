@@ -94,9 +94,10 @@ impl Storage {
         }
     }
 
-    /// Whether it can be opened while it is open, as another process would that takes it over.
+    /// Whether it can be opened while it is open, as another process would that takes it over. The others refuse that
+    /// while their owner lives.
     pub fn can_be_taken_over(&self) -> bool {
-        !matches!(self.place, Place::Redb(_) | Place::Sled(_))
+        matches!(self.place, Place::Memory(_))
     }
 }
 

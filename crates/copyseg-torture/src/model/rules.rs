@@ -177,7 +177,7 @@ impl Model {
         if self.set_aside.contains(&task_key(id)) {
             return Some(ErrorKind::SetAside);
         }
-        if self.invisible.contains(&id) {
+        if self.invisible.contains_key(&id) {
             return Some(ErrorKind::AlreadyExists { identical: false });
         }
         let there = self.tasks.get(&id)?;
@@ -307,7 +307,7 @@ impl Model {
             updated: now,
             completed: None,
         };
-        let is_kept = self.set_aside.contains(&task_key(id)) || self.invisible.contains(&id);
+        let is_kept = self.set_aside.contains(&task_key(id)) || self.invisible.contains_key(&id);
         assert!(self.tasks.insert(id, record).is_none() && !is_kept, "task {id} is new");
         self.written.insert(task_key(id));
     }
