@@ -270,9 +270,12 @@ async fn a_store_from_the_future_is_refused_whole(
     let (store, _) = damaged(task_key(12)).await;
     let bytes = sealed(key, schema, flags, b"whatever it will be");
     tamper(&store, [Operation::Put(key, Arc::clone(&bytes))]).await;
-    let before = records(&store).await;
+    let (before, head) = (records(&store).await, store.head().await.unwrap());
     let error = MetaManager::open(Arc::new(store.clone()), ManagerOptions::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
+    if key.kind == RecordKind::Store {
+        assert_eq!(store.head().await.unwrap(), head, "its owner keeps it");
+    }
     assert!(error.to_string().contains("newer version of copyseg"), "{error}");
     let error = Snapshot::load(&store).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);

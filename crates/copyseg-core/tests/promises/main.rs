@@ -9,6 +9,7 @@ mod faults;
 mod idle;
 mod ids;
 mod one_writer;
+mod opening;
 mod readers;
 mod refusals;
 mod subscriptions;
