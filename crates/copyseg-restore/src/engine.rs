@@ -12,6 +12,7 @@
 
 mod attempt;
 mod dispatch;
+mod patience;
 mod prepare;
 mod publish;
 mod target;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use copyseg_core::{Error, ErrorKind, Job, JobState, MetaManager, Result};
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::dispatch::Halt;
@@ -34,12 +36,15 @@ use crate::location::Location;
 use crate::options;
 use crate::owner::Owner;
 use crate::plan::Plan;
-use crate::request::{Outcome, Phase, RestoreOptions, RestoreProgress, RestoreRequest};
+use crate::request::{Outcome, Phase, RestoreProgress, RestoreRequest};
 use crate::storage::Storage;
 use crate::worker::Worker;
 
 /// How long a stopped run waits for its last attempts to give back their tasks, and for its sweep.
 const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// How long the sweep of a restore that has ended may take: its target may be why it failed.
+const CLEAN_UP_MAX: Duration = Duration::from_secs(60);
 
 /// Carries out a restore, or goes on with it, and says how it ended.
 ///
@@ -246,7 +251,9 @@ impl Run<'_> {
             }
             Ok(())
         };
-        let cleaned = if has_ended { clean_up.await } else { within_grace(clean_up).await };
+        let patience = if has_ended { CLEAN_UP_MAX } else { STOP_GRACE };
+        let late = |_| Err(Error::new(ErrorKind::Unavailable, "it took too long; the next run does it"));
+        let cleaned: Result<()> = timeout(patience, clean_up).await.unwrap_or_else(late);
         if let Err(error) = cleaned {
             tracing::warn!(error = error.chain(), "unfinished files could not be removed");
         }
@@ -262,11 +269,6 @@ impl Run<'_> {
             tracing::warn!(restore, error = failure.error.chain(), "unfinished files could not be removed");
         }
     }
-}
-
-async fn within_grace(work: impl Future<Output = Result<()>>) -> Result<()> {
-    let late = |_| Err(Error::new(ErrorKind::Unavailable, "it took too long; the next run does it"));
-    tokio::time::timeout(STOP_GRACE, work).await.unwrap_or_else(late)
 }
 
 /// The only run of this process for one catalog into one target. Other processes are kept off by the catalog,
@@ -307,27 +309,12 @@ fn short(mut reason: String) -> String {
 
 /// 64 random bits, in hexadecimal digits.
 fn random_name() -> Result<String> {
-    let random = getrandom::u64().map_err(|error| {
-        let message = "the operating system supplied no random number";
-        Error::with_source(ErrorKind::Unavailable, message, error.to_string())
-    })?;
-    Ok(format!("{random:016x}"))
+    Ok(format!("{:016x}", random()?))
 }
 
-/// Repeats what storage cannot do now, a bounded number of times.
-async fn persist<T, E: Into<Error>, W: Future<Output = Result<T, E>>>(
-    options: &RestoreOptions,
-    mut work: impl FnMut() -> W,
-) -> Result<T> {
-    let mut delays = attempt::backoff(options);
-    for _ in 1..options.attempts_max {
-        match work().await.map_err(Into::into) {
-            Err(error) if error.kind() == ErrorKind::Unavailable => {
-                tracing::warn!(error = error.chain(), "storage was not available, trying again");
-                tokio::time::sleep(delays.next().unwrap_or(options.retry_delay_max)).await;
-            }
-            result => return result,
-        }
-    }
-    work().await.map_err(Into::into)
+fn random() -> Result<u64> {
+    getrandom::u64().map_err(|error| {
+        let message = "the operating system supplied no random number";
+        Error::with_source(ErrorKind::Unavailable, message, error.to_string())
+    })
 }

@@ -72,7 +72,8 @@ impl Failure {
     /// What it means that the unfinished file `path` is gone, or cannot be made because its folder is.
     pub(crate) fn of_staging(path: &Path, error: io::Error) -> Self {
         let message = format!(
-            "the unfinished file {} was removed: by another process that goes on with this restore or took its target              over, or by somebody who cleared the folder; run the same restore again to see where it stands",
+            "the unfinished file {} was removed: by another process that goes on with this restore or took its target \
+             over, or by somebody who cleared the folder; run the same restore again to see where it stands",
             path.display()
         );
         Self::caused(FailureKind::Blocked, message, error)

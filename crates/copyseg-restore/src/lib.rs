@@ -29,8 +29,8 @@
 //! # Local files
 //! Bytes are copied through a staging file that is synced and renamed, and the folders above it are synced,
 //! before a task counts as completed. A run begins by removing the staging folders of earlier ones: a process that was
-//! frozen and wakes up after another has gone on can put nothing in place any more. Files are read and written directly, not through `object_store`, whose local
-//! `copy` makes hard links and whose listing hides names like `x#1`.
+//! frozen and wakes up after another has gone on can put nothing in place any more. Files are read and written
+//! directly, not through `object_store`, whose local `copy` makes hard links and whose listing hides names like `x#1`.
 //!
 //! # Remote stores
 //! `s3://`, `gs://` and `az://` need the features `s3`, `gcs` and `azure`; [`Location::with_store`] takes a store

@@ -191,7 +191,7 @@ pub struct RestoreProgress {
     pub bytes_copied: u64,
     /// How many bytes had been copied before this run, so that a rate can be told from `bytes_copied`.
     pub bytes_before: u64,
-    /// The last failure that is being retried, empty once a task was completed after it.
+    /// The last failure that is being retried, empty once that worked or a task was completed after it.
     pub waiting: String,
 }
 

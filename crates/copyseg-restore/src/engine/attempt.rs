@@ -1,24 +1,15 @@
 //! One attempt at one task: claim it, let the worker copy, and report.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use copyseg_core::{Error, ErrorKind, Job, MetaManager, NodeId, Result, TaskId};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::short;
+use super::{patience, short};
 use crate::failure::{Failure, FailureKind};
 use crate::request::RestoreOptions;
 use crate::worker::{Assignment, Shared, Worker};
-
-/// How long the catalog may take no writes, as while the members of a cluster are started again.
-const CATALOG_AWAY_MAX: Duration = Duration::from_secs(60);
-
-/// How long it is left alone at most until it is tried again.
-const CATALOG_DELAY_MAX: Duration = Duration::from_secs(2);
 
 /// How an attempt ended.
 pub(super) enum Report {
@@ -79,7 +70,12 @@ impl Attempts {
                 let reason = short(failure.error.chain());
                 match failure.kind {
                     FailureKind::Permanent => self.record(|| manager.fail_task(claim, &reason)).await,
-                    _ => self.record(|| manager.release_task(claim, &reason)).await,
+                    FailureKind::Transient => self.record(|| manager.release_task(claim, &reason)).await,
+                    // It ends the run now, also if the catalog is blocked with it; the next run takes the task back.
+                    FailureKind::Blocked => match manager.release_task(claim, &reason).await {
+                        Err(error) if error.kind() == ErrorKind::Unavailable => Ok(()),
+                        released => released,
+                    },
                 }
                 .map(|()| Report::Failed(failure))
             }
@@ -89,41 +85,13 @@ impl Attempts {
         report
     }
 
-    /// Repeats what the catalog does not take now, until it does, or has not for long, or the run halts.
-    async fn record<T, W: Future<Output = Result<T>>>(&self, mut work: impl FnMut() -> W) -> Result<T> {
-        let mut delays = backoff(&self.options);
-        let end = Instant::now() + CATALOG_AWAY_MAX;
-        loop {
-            let error = match work().await {
-                Err(error) if error.kind() == ErrorKind::Unavailable && Instant::now() < end => error,
-                result => return result,
-            };
-            let waiting = short(error.chain());
-            // Every task that is under way meets it; one says it for all.
-            if self.shared.progress.send_if_modified(|progress| {
-                let is_new = progress.waiting != waiting;
-                progress.waiting = waiting;
-                is_new
-            }) {
-                tracing::warn!(error = error.chain(), "the catalog was not available, trying again");
-            }
-            let delay = delays.next().unwrap_or(self.options.retry_delay_max).min(CATALOG_DELAY_MAX);
-            tokio::select! {
-                () = self.halt.cancelled() => return Err(error),
-                () = sleep(delay) => {}
-            }
-        }
+    /// Repeats what the catalog does not take now: see [`patience::record`].
+    pub(super) async fn record<T, W: Future<Output = Result<T>>>(
+        &self,
+        work: impl FnMut() -> W,
+    ) -> Result<T> {
+        patience::record(&self.options, &self.shared.progress, &self.halt, work).await
     }
-}
-
-/// The waits between the attempts at one thing.
-pub(super) fn backoff(options: &RestoreOptions) -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_jitter()
-        .with_min_delay(options.retry_delay_min)
-        .with_max_delay(options.retry_delay_max)
-        .without_max_times()
-        .build()
 }
 
 fn is_over(error: &Error) -> bool {

@@ -15,8 +15,9 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::attempt::{Attempts, Report, backoff};
-use super::{Run, STOP_GRACE, short};
+use super::attempt::{Attempts, Report};
+use super::patience::backoff;
+use super::{Run, STOP_GRACE, random, short};
 use crate::failure::{Failure, FailureKind};
 use crate::options;
 use crate::request::Phase;
@@ -100,7 +101,8 @@ impl Run<'_> {
         let lost = TaskFilter::new().job(job).states([TaskState::InProgress]);
         let claims = self.manager.list_tasks(&lost)?.into_iter().filter_map(|task| task.claim());
         let releases = claims.map(|claim| async move {
-            match self.manager.release_task(claim, "the process of its worker ended").await {
+            let reason = "the process of its worker ended";
+            match self.record(|| self.manager.release_task(claim, reason)).await {
                 Err(error) if error.kind() == ErrorKind::StaleClaim => Ok(()),
                 released => released,
             }
@@ -138,11 +140,7 @@ impl Dispatcher<'_> {
                     self.reconsider(task)?;
                     None
                 }
-                _ = timer.tick() => match self.keep_time().await {
-                    // Attempts wait for the catalog, and say when that takes too long.
-                    Err(error) if error.kind() == ErrorKind::Unavailable => None,
-                    kept => kept?,
-                },
+                _ = timer.tick() => self.keep_time().await?,
                 // A task is claimed when an object slot is free, which it keeps for its first object.
                 Ok(slot) = slots.acquire_owned(), if !self.ready.is_empty() => {
                     if let Some(task) = self.ready.pop_first() {
@@ -282,7 +280,7 @@ impl Dispatcher<'_> {
                 handle.abort();
             }
             let reason = format!("its worker moved no byte for {timeout:?}");
-            match manager.release_task(claim, &reason).await {
+            match self.attempts.record(|| manager.release_task(claim, &reason)).await {
                 Ok(()) => {
                     if let Some(halt) = self.take_failure(claim.task, Failure::transient(reason)) {
                         return Ok(Some(halt));
@@ -320,11 +318,7 @@ fn timer(heartbeat_timeout: Duration) -> Interval {
 
 /// The worker of this start: a number that no other start has.
 fn fresh_node() -> Result<NodeId> {
-    let random = getrandom::u64().map_err(|error| {
-        let message = "the operating system supplied no random number";
-        Error::with_source(ErrorKind::Unavailable, message, error.to_string())
-    })?;
-    Ok(NodeId(i64::try_from(random >> 1).unwrap_or(i64::MAX).max(1)))
+    Ok(NodeId(i64::try_from(random()? >> 1).unwrap_or(i64::MAX).max(1)))
 }
 
 fn removed(job: JobId) -> Error {

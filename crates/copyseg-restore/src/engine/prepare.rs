@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use copyseg_core::{Error, ErrorKind, Job, JobFilter, JobState, NewJob, RecordKey, RecordKind, Result, Txn};
 
-use super::Run;
+use super::patience::persist;
 use super::target::COMPLETED;
+use super::{Run, random_name, short};
 use crate::options;
 use crate::owner::Owner;
 use crate::plan::Plan;
@@ -106,24 +107,25 @@ impl Run<'_> {
         self.check_may_take(earlier.as_ref()).await?;
         let plan = Plan::of_snapshot(&*self.source).await?;
         plan.check_names(&*self.target)?;
-        let (job, restore) = self.record(&plan, earlier.as_ref()).await?;
+        let (job, restore) = self.record_job(&plan, earlier.as_ref()).await?;
         self.progress.send_modify(|progress| progress.job = Some(job.id));
         if let Err(error) = self.take_target(&job).await {
             if matches!(error.kind(), ErrorKind::InvalidArgument | ErrorKind::AlreadyExists { .. }) {
                 // Somebody else was faster, so this job has no future; the target is theirs.
-                self.manager.fail_job(job.id, &super::short(error.chain())).await?;
+                let reason = short(error.chain());
+                self.record(|| self.manager.fail_job(job.id, &reason)).await?;
             }
             return Err(error);
         }
         let staging = self.staging(&restore);
-        super::persist(&self.request.options, || plan.store(&*self.target, &restore, &staging)).await?;
+        persist(&self.request.options, || plan.store(&*self.target, &restore, &staging)).await?;
         Ok(Prepared::Job(job))
     }
 
     /// Records the job of a new restore, whose segments have ids above those of the `earlier` owner.
-    async fn record(&self, plan: &Plan, earlier: Option<&Owner>) -> Result<(Arc<Job>, String)> {
+    async fn record_job(&self, plan: &Plan, earlier: Option<&Owner>) -> Result<(Arc<Job>, String)> {
         let request = self.request;
-        let restore = super::random_name()?;
+        let restore = random_name()?;
         let segments = plan.len() as u64;
         let allocate = |txn: &mut Txn<'_>| {
             let id = txn.allocate_job_id()?;
@@ -134,7 +136,7 @@ impl Run<'_> {
             txn.allocate_ids(u64::try_from(passed).unwrap_or(0))?;
             Ok((txn.now(), id, txn.allocate_ids(segments)?))
         };
-        let (now, id, segments) = self.manager.transact(allocate).await?;
+        let (now, id, segments) = self.record(|| self.manager.transact(allocate)).await?;
         let new = NewJob {
             id: Some(id),
             collection_name: request.target.name().to_owned(),
@@ -146,7 +148,7 @@ impl Run<'_> {
             ..NewJob::default()
         };
         let tasks = plan.tasks(segments, options::segments_per_task(&request.options));
-        self.manager.add_job(new, tasks).await?;
+        self.record(|| self.manager.add_job(new.clone(), tasks.clone())).await?;
         let gone = || Error::new(ErrorKind::NotFound, format!("job {id} was removed while it was begun"));
         Ok((self.manager.get_job(id)?.ok_or_else(gone)?, restore))
     }

@@ -17,7 +17,8 @@ use std::sync::Arc;
 
 use copyseg_core::{Error, ErrorKind, Job, JobAction, JobState, Result, SegmentId};
 
-use super::{Run, persist, short};
+use super::patience::persist;
+use super::{Run, short};
 use crate::layout;
 use crate::options;
 use crate::owner::Owner;
@@ -29,7 +30,8 @@ impl Run<'_> {
     /// Makes the copied segments visible, all at once.
     pub(super) async fn publish(&self, job: &Job) -> Result<Outcome> {
         self.progress.send_modify(|progress| progress.phase = Phase::Publishing);
-        let job = match self.manager.update_job(job.id, [JobAction::State(JobState::Publishing)]).await {
+        let publishing = || self.manager.update_job(job.id, [JobAction::State(JobState::Publishing)]);
+        let job = match self.record(publishing).await {
             Ok(job) => job,
             Err(error) if error.kind() == ErrorKind::IllegalTransition => {
                 let now = self.current(job)?;
@@ -98,9 +100,8 @@ impl Run<'_> {
                 self.yield_target(job, JobState::Failed, &reason).await
             }
             Verdict::Completed(manifest) => {
-                let completed =
-                    self.manager.update_job(job.id, [JobAction::State(JobState::Completed)]).await;
-                if let Err(error) = completed {
+                let completed = || self.manager.update_job(job.id, [JobAction::State(JobState::Completed)]);
+                if let Err(error) = self.record(completed).await {
                     if error.kind() != ErrorKind::IllegalTransition {
                         return Err(error);
                     }
@@ -143,12 +144,15 @@ impl Run<'_> {
         self.write_end(job, state, reason).await
     }
 
-    async fn write_end(&self, job: &Job, state: JobState, reason: &str) -> Result<Outcome> {
-        let end = |state| [JobAction::State(state), JobAction::Reason(short(reason.to_owned()))];
-        let written = match self.manager.update_job(job.id, end(state)).await {
+    pub(super) async fn write_end(&self, job: &Job, state: JobState, reason: &str) -> Result<Outcome> {
+        let end = async |state| {
+            let actions = || [JobAction::State(state), JobAction::Reason(short(reason.to_owned()))];
+            self.record(|| self.manager.update_job(job.id, actions())).await
+        };
+        let written = match end(state).await {
             // A publishing job can only fail.
             Err(error) if error.kind() == ErrorKind::IllegalTransition && state == JobState::Cancelled => {
-                self.manager.update_job(job.id, end(JobState::Failed)).await
+                end(JobState::Failed).await
             }
             written => written,
         };

@@ -68,7 +68,8 @@ impl Run<'_> {
         self.begun.lock().push(restore.to_owned());
         self.target.open_staging(&self.staging(restore)).await?;
         // Why it waited no longer holds.
-        match self.manager.update_job(job.id, [JobAction::Reason(String::new())]).await {
+        let cleared = || self.manager.update_job(job.id, [JobAction::Reason(String::new())]);
+        match self.record(cleared).await {
             Err(error) if error.kind() != ErrorKind::IllegalTransition => return Err(error),
             _ => {}
         }

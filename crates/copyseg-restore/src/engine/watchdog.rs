@@ -6,7 +6,8 @@ use std::time::Duration;
 use copyseg_core::{Error, ErrorKind, Job, JobId, JobState, Result};
 use tokio::time::{sleep, timeout};
 
-use super::{Run, persist};
+use super::Run;
+use super::patience::persist;
 use crate::layout;
 use crate::options;
 use crate::owner::Owner;
@@ -77,7 +78,11 @@ impl Run<'_> {
 
     /// Fails a job whose deadline has passed, if that can be recorded soon; otherwise the next run does it.
     pub(super) async fn give_up(&self, job: &Job, reason: &str) -> Result<Outcome> {
-        match timeout(GIVE_UP_MAX, self.abort(job, JobState::Failed, reason)).await {
+        if let Ok(outcome) = timeout(GIVE_UP_MAX, self.abort(job, JobState::Failed, reason)).await {
+            return outcome;
+        }
+        // A target that does not answer keeps no job from ending: not one segment of it was to be published yet.
+        match timeout(GIVE_UP_MAX, self.write_end(job, JobState::Failed, reason)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::new(
                 ErrorKind::Unavailable,

@@ -1,6 +1,7 @@
 //! What a restore promises, tried from outside.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod catalogs;
 mod failures;
 mod fixture;
 mod outcomes;
