@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use copyseg_conformance::{Call, Fault, FaultyCatalog, SlowCatalog};
 use copyseg_core::{
-    Batch, Catalog, Error, ErrorKind, Head, JobAction, JobId, Limits, Loaded, ManagerOptions, MemoryCatalog,
-    MetaManager, NewJob, Result, Revision,
+    Batch, Catalog, Error, ErrorKind, Head, JobAction, JobId, Limits, Loaded, ManagerOptions, ManualClock,
+    MemoryCatalog, MetaManager, NewJob, Result, Revision,
 };
 use futures::FutureExt;
 use rstest::rstest;
@@ -370,6 +370,26 @@ async fn a_panic_of_the_catalog_leaves_nobody_waiting() {
     assert_eq!(meta.snapshot().unwrap_err().kind(), ErrorKind::Closed);
     meta.close().await.unwrap();
     assert_eq!(open(&store).await.get_job(JobId(1)).unwrap().unwrap().rows, None);
+}
+
+/// The committer waits a moment for those it has just answered, by a clock that nobody can hold still.
+#[tokio::test]
+async fn a_clock_that_jumps_during_a_commit_and_then_stands_still_holds_nobody_up() {
+    let clock = ManualClock::at(super::NOW);
+    let jumping = clock.clone();
+    let catalog = HookedCatalog(MemoryCatalog::new(), move || {
+        jumping.advance(Duration::from_secs(3600));
+        Ok(())
+    });
+    let options = ManagerOptions { clock: Arc::new(clock), ..ManagerOptions::default() };
+    let meta = MetaManager::open(Arc::new(catalog), options).await.unwrap();
+    for id in [1, 2] {
+        meta.add_job(job(id), vec![]).await.unwrap();
+    }
+    let update = |id| meta.update_job(JobId(id), [JobAction::Rows(1)]);
+    let (first, second) = tokio::join!(update(1), update(2));
+    first.and(second).unwrap();
+    tokio::time::timeout(Duration::from_secs(60), update(1)).await.expect("it is committed alone").unwrap();
 }
 
 /// Damage is not cured by trying again, so whoever waits for an outcome that it hides is answered.
