@@ -256,6 +256,16 @@ async fn a_damaged_counter_gives_out_no_id_twice() {
     }
 }
 
+/// Ids may have been given out of which nothing is left.
+#[tokio::test]
+async fn a_damaged_counter_of_a_store_without_jobs_gives_out_no_id_twice() {
+    let fixture = Fixture::new().await;
+    let taken = fixture.meta.allocate_ids(10).await.unwrap();
+    fixture.meta.close().await.unwrap();
+    tamper(&fixture.store, [Operation::Put(COUNTER, Arc::from([0_u8; 9]))]).await;
+    assert!(open(&fixture.store).await.allocate_ids(1).await.unwrap().start >= taken.end);
+}
+
 #[rstest]
 #[case::a_job_of_a_newer_schema(job_key(1), 2, 0)]
 #[case::a_task_of_a_newer_schema(task_key(12), 9, 0)]

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use copyseg_conformance::{Call, Fault};
 use copyseg_core::{
-    Catalog, Error, ErrorKind, JobAction, JobId, ManagerOptions, MemoryCatalog, MetaManager, Operation,
-    RecordKey, RecordKind, Result,
+    Catalog, Error, ErrorKind, JobAction, JobId, Limits, ManagerOptions, MemoryCatalog, MetaManager, NewJob,
+    Operation, RecordKey, RecordKind, Result,
 };
 
 use super::committer::HookedCatalog;
-use super::{Fixture, TINY, job, open, stored, tamper, task, visible};
+use super::{Fixture, TINY, job, open, stored, tamper, task, until_idle, visible};
 
 /// A manager with job 1, on a catalog that refuses the next commits as it is told, the last first.
 async fn refusing() -> (MemoryCatalog, MetaManager, Arc<Mutex<Vec<ErrorKind>>>) {
@@ -109,5 +109,29 @@ async fn a_large_job_that_was_refused_can_be_added_again_and_is_counted_once() {
         fixture.meta.add_job(job(1), tasks()).await.unwrap();
         fixture.meta.close().await.unwrap();
         assert_eq!(open(&fixture.store).await.tasks_of_job(JobId(1)).unwrap().len(), 11);
+    }
+}
+
+/// A batch counts a record once, however often it is written, and never grows beyond what storage takes.
+#[tokio::test]
+async fn a_large_record_written_often_is_one_write_and_several_are_as_many_batches_as_they_need() {
+    let limits = Limits { operations_max: 1_000, ..TINY };
+    let fixture = Fixture::on(MemoryCatalog::with_limits(limits)).await;
+    fixture.add(1, []).await;
+    for id in 2..5 {
+        let large = NewJob { snapshot: "x".repeat(50_000), ..job(id) };
+        fixture.meta.add_job(large, vec![]).await.unwrap();
+    }
+    for (updated, batches) in [([2; 6], 1), ([2, 2, 3, 4, 2, 3], 3)] {
+        let first = fixture.occupy(1).await;
+        let updates = updated.map(|id| fixture.spawn_update(id, "again"));
+        until_idle().await;
+        let commits = fixture.faults.commits();
+        fixture.slow.release_commits();
+        first.await.unwrap().unwrap();
+        for update in updates {
+            update.await.unwrap().unwrap();
+        }
+        assert_eq!(fixture.faults.commits(), commits + 1 + batches, "{updated:?}");
     }
 }
