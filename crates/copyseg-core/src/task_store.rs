@@ -18,7 +18,7 @@ use crate::task::{Task, TaskState};
 
 use collection::Collections;
 pub(crate) use index::Index;
-use job_tasks::{ByState, Ids, JobTasks};
+use job_tasks::{ByState, JobTasks, Tasks};
 pub(crate) use merge::merge;
 pub use progress::{PerState, Progress};
 
@@ -29,8 +29,8 @@ pub use progress::{PerState, Progress};
 #[derive(Debug, Clone, Default)]
 pub struct TaskStore {
     tasks: OrdMap<TaskId, Arc<Task>>,
-    /// Holds the tasks themselves: whoever looks for all pending tasks would have to look each of them up.
-    by_state: ByState<Arc<Task>>,
+    by_state: ByState,
+    /// Holds ids only, so that a task that changes state on its node leaves it as it is.
     by_node: Index<NodeId, TaskId, ()>,
     by_collection: Collections,
     by_job: OrdMap<JobId, Arc<JobTasks>>,
@@ -93,13 +93,13 @@ impl TaskStore {
 
     /// The tasks of one job, in id order.
     pub fn of_job(&self, id: JobId) -> impl Iterator<Item = &Arc<Task>> {
-        self.in_order(self.ids_of_jobs([id], TaskFilter::new().states), Unbounded)
+        in_order(self.in_jobs([id], StateSet::ALL), Unbounded)
     }
 
     /// The tasks of one collection, in id order.
     pub fn of_collection(&self, id: CollectionId) -> impl Iterator<Item = &Arc<Task>> {
-        let ids = self.ids_of_jobs(self.by_collection.jobs(id), TaskFilter::new().states);
-        self.in_order(ids, Unbounded).filter(move |task| task.collection == id)
+        let tasks = self.in_jobs(self.by_collection.jobs(id), StateSet::ALL);
+        in_order(tasks, Unbounded).filter(move |task| task.collection == id)
     }
 
     /// How many tasks `filter` leaves. A filter by nothing but states, or a job and states, or a collection, or
@@ -119,29 +119,27 @@ impl TaskStore {
     /// Brings indexes and counters in step with `tasks`, where `new` has taken the place of `old`.
     fn reindex(&mut self, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
         let Some(task) = new.or(old) else { return };
-        let in_new_state = new.map(|task| (task.state, Arc::clone(task)));
-        self.by_state.replace(task.id, old.map(|task| task.state), in_new_state);
-        let (old, new) = (old.map(|task| &**task), new.map(|task| &**task));
-        let node = |task: Option<&Task>| task.and_then(|task| task.node);
+        self.by_state.replace(old.map(|task| &**task), new);
+        let node = |task: Option<&Arc<Task>>| task.and_then(|task| task.node);
         if node(old) != node(new) {
             self.by_node.replace(task.id, node(old), node(new), ());
         }
-        let collection = |task: Option<&Task>| task.map(|task| (task.collection, task.job));
+        let collection = |task: Option<&Arc<Task>>| task.map(|task| (task.collection, task.job));
         if collection(old) != collection(new) {
             self.by_collection.replace(collection(old), collection(new));
         }
         match (old, new) {
             (Some(old), Some(new)) if old.job != new.job => {
-                self.reindex_job(old.job, old.id, Some(old), None);
-                self.reindex_job(new.job, new.id, None, Some(new));
+                self.reindex_job(old.job, Some(old), None);
+                self.reindex_job(new.job, None, Some(new));
             }
-            _ => self.reindex_job(task.job, task.id, old, new),
+            _ => self.reindex_job(task.job, old, new),
         }
     }
 
-    fn reindex_job(&mut self, job: JobId, id: TaskId, old: Option<&Task>, new: Option<&Task>) {
+    fn reindex_job(&mut self, job: JobId, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
         let tasks = Arc::make_mut(self.by_job.entry(job).or_default());
-        tasks.replace(id, old, new);
+        tasks.replace(old.map(|task| &**task), new);
         if tasks.is_empty() {
             self.by_job.remove(&job);
         }
@@ -152,36 +150,28 @@ impl TaskStore {
         match self.narrowest(filter) {
             Way::All => Box::new(self.tasks.range((after, Unbounded)).map(|(_, task)| task)),
             Way::States => {
-                let tasks = states(filter.states).map(|state| self.by_state.get(state));
-                Box::new(merge(tasks.map(move |it| it.range((after, Unbounded)))).map(|(_, task)| task))
+                Box::new(in_order(states(filter.states).map(|state| self.by_state.get(state)), after))
             }
-            Way::Job(job) => Box::new(self.in_order(self.ids_of_jobs([job], filter.states), after)),
+            Way::Job(job) => Box::new(in_order(self.in_jobs([job], filter.states), after)),
             Way::Collection(id) => {
-                let jobs = self.by_collection.jobs(id);
-                Box::new(self.in_order(self.ids_of_jobs(jobs, filter.states), after))
+                Box::new(in_order(self.in_jobs(self.by_collection.jobs(id), filter.states), after))
             }
-            Way::Node(node) => Box::new(self.in_order(self.by_node.get(node).into_iter(), after)),
+            Way::Node(node) => {
+                let ids =
+                    self.by_node.get(node).into_iter().flat_map(move |ids| ids.range((after, Unbounded)));
+                Box::new(ids.filter_map(|(id, ())| self.tasks.get(id)))
+            }
         }
     }
 
-    /// The ids of the tasks of these jobs in these states, in sets.
-    fn ids_of_jobs(
+    /// The tasks of these jobs in these states.
+    fn in_jobs(
         &self,
         jobs: impl IntoIterator<Item = JobId>,
         allowed: StateSet,
-    ) -> impl Iterator<Item = &Ids> {
+    ) -> impl Iterator<Item = &Tasks> {
         let tasks = jobs.into_iter().filter_map(|job| self.by_job.get(&job));
         tasks.flat_map(move |tasks| states(allowed).map(|state| tasks.by_state.get(state)))
-    }
-
-    /// The tasks whose ids are in these sets and come `after`, in id order.
-    fn in_order<'s>(
-        &'s self,
-        ids: impl Iterator<Item = &'s Ids>,
-        after: Bound<TaskId>,
-    ) -> impl Iterator<Item = &'s Arc<Task>> {
-        let ids = merge(ids.map(move |ids| ids.range((after, Unbounded))));
-        ids.filter_map(|(id, ())| self.tasks.get(id))
     }
 
     fn narrowest(&self, filter: &TaskFilter) -> Way {
@@ -197,7 +187,7 @@ impl TaskStore {
         match way {
             Way::All => self.tasks.len(),
             Way::States => states(filter.states).map(|state| self.by_state.get(state).len()).sum(),
-            Way::Job(job) => self.ids_of_jobs([*job], filter.states).map(Ids::len).sum(),
+            Way::Job(job) => self.in_jobs([*job], filter.states).map(Tasks::len).sum(),
             Way::Collection(id) => self.by_collection.count(*id),
             Way::Node(id) => self.by_node.count(*id),
         }
@@ -217,6 +207,14 @@ impl TaskStore {
         };
         Some(self.size(&way, filter))
     }
+}
+
+/// What is in these maps and comes `after`, in id order.
+fn in_order<'s>(
+    maps: impl Iterator<Item = &'s Tasks>,
+    after: Bound<TaskId>,
+) -> impl Iterator<Item = &'s Arc<Task>> {
+    merge(maps.map(move |tasks| tasks.range((after, Unbounded)))).map(|(_, task)| task)
 }
 
 /// The states that are allowed.

@@ -7,9 +7,9 @@ use std::thread;
 use imbl::OrdMap;
 
 use super::job_tasks::{ByState, JobTasks};
-use super::{Index, Progress, TaskStore};
+use super::{Collections, Index, Progress, TaskStore};
 use crate::id::{JobId, NodeId, TaskId};
-use crate::task::{Task, TaskState};
+use crate::task::Task;
 
 /// From this size on it is worth starting threads.
 const LARGE: usize = 20_000;
@@ -38,33 +38,28 @@ impl FromIterator<Arc<Task>> for TaskStore {
     }
 }
 
-/// Entries of each state, in the order of their ids.
-type Gathered<V> = [Vec<(TaskId, V)>; TaskState::ALL.len()];
-
 fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn jobs(tasks: &[Arc<Task>]) -> (OrdMap<JobId, Arc<JobTasks>>, super::Collections) {
-    let (mut collections, mut jobs) = (HashMap::new(), HashMap::<JobId, (Progress, Gathered<()>)>::new());
+fn jobs(tasks: &[Arc<Task>]) -> (OrdMap<JobId, Arc<JobTasks>>, Collections) {
+    let (mut collections, mut jobs) = (HashMap::new(), HashMap::<JobId, Vec<&Arc<Task>>>::new());
     for task in tasks {
         *collections.entry((task.collection, task.job)).or_default() += 1;
-        let (progress, ids) = jobs.entry(task.job).or_default();
-        progress.add(task);
-        ids[task.state as usize].push((task.id, ()));
+        jobs.entry(task.job).or_default().push(task);
     }
-    let finish = |(progress, ids)| Arc::new(JobTasks { progress, by_state: ByState::of(ids) });
-    let jobs = jobs.into_iter().map(|(job, gathered)| (job, finish(gathered))).collect();
+    let of_job = |tasks: Vec<&Arc<Task>>| {
+        let mut progress = Progress::default();
+        tasks.iter().for_each(|task| progress.add(task));
+        Arc::new(JobTasks { progress, by_state: tasks.into_iter().collect() })
+    };
+    let jobs = jobs.into_iter().map(|(job, tasks)| (job, of_job(tasks))).collect();
     (jobs, collections.into_iter().collect())
 }
 
-fn states_and_nodes(tasks: &[Arc<Task>]) -> (ByState<Arc<Task>>, Index<NodeId, TaskId, ()>) {
-    let mut states = Gathered::default();
-    for task in tasks {
-        states[task.state as usize].push((task.id, Arc::clone(task)));
-    }
+fn states_and_nodes(tasks: &[Arc<Task>]) -> (ByState, Index<NodeId, TaskId, ()>) {
     let nodes = tasks.iter().filter_map(|task| Some((task.node?, task.id, ())));
-    (ByState::of(states), nodes.collect())
+    (tasks.iter().collect(), nodes.collect())
 }
 
 /// A map of `sorted` entries with full leaves.
