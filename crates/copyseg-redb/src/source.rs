@@ -68,11 +68,12 @@ impl Source {
             Ok(database)
         };
         let database = create().map_err(|error| failed(doing(), error))?;
-        let is_first = file::finish(unnamed, path).map_err(|error| io_failed(doing(), error))?;
-        if is_first && let Some(note) = file::note(path) {
-            // Over that of an earlier catalog in the same place.
+        if let Some(note) = file::note(path) {
+            // Over that of an earlier catalog in the same place. Before the file is there: were this process killed in
+            // between, that note would refuse a file that lacks nothing.
             note.write(&Head::default());
         }
+        let is_first = file::finish(unnamed, path).map_err(|error| io_failed(doing(), error))?;
         is_first.then(|| self.store(Handle::Writable(database), Some((path.into(), identity)))).transpose()
     }
 
