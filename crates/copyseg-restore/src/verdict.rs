@@ -1,4 +1,4 @@
-//! How a restore ended, decided by one create-only key: the manifest, or the marker of an aborted restore.
+//! How a restore ended, decided by one key that it writes once: the manifest, or the marker of an aborted restore.
 //!
 //! A consumer that finds a manifest finds every segment it names, whole. There is never one beside a marker,
 //! because they share a key. The marker of an earlier restore stays there until the outcome of the next one replaces

@@ -75,7 +75,8 @@ pub(super) async fn check_format(catalog: &dyn Catalog) -> Result<()> {
 impl Snapshot {
     /// Reads the jobs and tasks of a store without becoming its writer.
     ///
-    /// Records that cannot be decoded are in [`set_aside`](Self::set_aside).
+    /// Records that cannot be decoded are in [`set_aside`](Self::set_aside). Runs on a tokio runtime, whose blocking
+    /// threads decode.
     ///
     /// # Errors
     /// [`Unsupported`](ErrorKind::Unsupported) if a newer version wrote the store,
