@@ -54,6 +54,9 @@ mod crash;
 pub mod local;
 #[doc(hidden)]
 pub mod disk;
+#[cfg(target_os = "linux")]
+#[doc(hidden)]
+pub mod system_calls;
 
 pub use crash::CrashCatalog;
 pub use disk::FailingDisk;

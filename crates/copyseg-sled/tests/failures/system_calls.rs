@@ -1,54 +1,18 @@
 //! System calls that fail: that each commit makes them, and that nobody waits for ever when they do.
-//!
-//! A filter of the kernel (seccomp) makes a call fail in the threads that it is put on. It cannot be taken off again, so
-//! each test puts it on a process or a thread of its own.
 
-use std::collections::BTreeMap;
-use std::env::consts::ARCH;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 
+use copyseg_conformance::system_calls::{EIO, ENOSPC, fail_in_all_threads, fail_in_this_thread};
 use copyseg_core::{Batch, Catalog, ErrorKind, Head, Operation, RecordKey, RecordKind, Revision};
 use copyseg_sled::{SledCatalog, SledOptions};
 use rstest::rstest;
-use seccompiler::{
-    SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-};
 
 /// What tells a child which call is to fail, and on which catalog.
 const CALL: &str = "COPYSEG_TEST_CALL";
 const PATH: &str = "COPYSEG_TEST_CATALOG";
-
-/// Error numbers and call numbers as Linux has them.
-const EIO: u32 = 5;
-const ENOSPC: u32 = 28;
-
-fn call_number(name: &str) -> i64 {
-    match (ARCH, name) {
-        ("x86_64", "pwrite64") => 18,
-        ("x86_64", "fsync") => 74,
-        ("x86_64", "fdatasync") => 75,
-        ("x86_64", "sync_file_range") => 277,
-        ("aarch64", "pwrite64") => 68,
-        ("aarch64", "fsync") => 82,
-        ("aarch64", "fdatasync") => 83,
-        ("aarch64", "sync_file_range") => 84,
-        _ => panic!("the number of {name} on {ARCH} is to be added here"),
-    }
-}
-
-fn filter(name: &str, error: u32) -> seccompiler::BpfProgram {
-    let small = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Lt, 100).unwrap();
-    let (name, rules) = match name {
-        "small pwrite64" => ("pwrite64", vec![SeccompRule::new(vec![small]).unwrap()]),
-        name => (name, vec![]),
-    };
-    let rules = BTreeMap::from([(call_number(name), rules)]);
-    let (allow, fail) = (SeccompAction::Allow, SeccompAction::Errno(error));
-    SeccompFilter::new(rules, allow, fail, ARCH.try_into().unwrap()).unwrap().try_into().unwrap()
-}
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().build().unwrap()
@@ -65,7 +29,7 @@ fn nothing_is_acknowledged_that_the_system_has_not_synced() {
     let path = folder.path().join("catalog.sled");
     runtime().block_on(async { open(&path).await.close().await }).unwrap();
     let without_sync = || {
-        seccompiler::apply_filter(&filter("fdatasync", EIO)).unwrap();
+        fail_in_this_thread(&["fdatasync"], EIO);
         runtime().block_on(async {
             let error = open(&path).await.acquire().await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error:?}");
@@ -113,7 +77,7 @@ fn child_whose_calls_fail() {
         while failures < 5 {
             let revision = head.revision.0 + 1;
             if revision == 11 && failures == 0 {
-                seccompiler::apply_filter_all_threads(&filter(call, error.parse().unwrap())).unwrap();
+                fail_in_all_threads(&[call], error.parse().unwrap());
             }
             let next = Head { batch: revision, revision: Revision(revision), ..head };
             let key = RecordKey { kind: RecordKind::Task, id: revision as i64 };

@@ -1,5 +1,8 @@
 //! Files are read in bounded chunks, and appear whole or not at all.
 
+#[cfg(target_os = "linux")]
+mod system_calls;
+
 use super::*;
 
 const STAGING: &str = "_copyseg/staging/test";

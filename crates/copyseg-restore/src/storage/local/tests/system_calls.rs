@@ -1,0 +1,44 @@
+//! Syncs that fail in the kernel: nothing is said to be durable that the system has not synced.
+
+use std::thread;
+
+use copyseg_conformance::system_calls::{EIO, fail_in_this_thread};
+
+use super::*;
+
+/// What the work says on a disk that syncs nothing, where `owner` holds "first".
+fn without_sync<T: Send>(work: impl AsyncFnOnce(&Local) -> Result<T, Failure> + Send) -> Result<T, String> {
+    let (folder, local) = folder();
+    fs::write(folder.path().join("owner"), "first").unwrap();
+    let work = || {
+        // The runtime starts its threads from this one, so they have the filter too.
+        fail_in_this_thread(&["fsync", "fdatasync"], EIO);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(work(&local))
+    };
+    let done = thread::scope(|scope| scope.spawn(work).join().unwrap());
+    assert_eq!(fs::read(folder.path().join("owner")).unwrap(), b"first", "nothing was put in place");
+    assert!(!folder.path().join("7").exists(), "nothing was put in place");
+    done.map_err(|failure| failure.error.chain())
+}
+
+fn assert_failed<T>(done: Result<T, String>, operation: &str) {
+    let failure = done.err().expect("an error of the disk");
+    assert!(failure.contains(operation) && failure.contains("os error 5"), "{failure}");
+}
+
+#[test]
+fn no_file_is_in_place_that_the_system_has_not_synced() {
+    let content = || stream::once(async { Ok(Bytes::from("copied")) }).boxed();
+    let file = "cannot sync /";
+    assert_failed(without_sync(async |local| local.write("7", STAGING, 6, content()).await), file);
+    assert_failed(without_sync(async |local| local.create("7", STAGING, "new".into()).await), file);
+    let replace = async |local: &Local| local.replace("owner", STAGING, b"first", "new".into()).await;
+    assert_failed(without_sync(replace), file);
+}
+
+#[test]
+fn no_folder_is_durable_that_the_system_has_not_synced() {
+    assert_failed(without_sync(async |local| local.prepare("_copyseg").await), "cannot sync the folder /");
+    assert_failed(without_sync(async |local| local.settle("_copyseg").await), "cannot sync the folder /");
+}
