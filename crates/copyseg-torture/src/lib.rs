@@ -14,6 +14,7 @@ pub mod power_loss;
 mod model;
 
 pub mod damage;
+pub mod fuzz;
 pub mod golden;
 
 #[cfg(feature = "etcd-tests")]

@@ -19,6 +19,7 @@ use copyseg_core::{
 };
 
 pub use follow::follow;
+pub(crate) use follow::follow_bytes;
 pub use program::{Program, program, program_of_jumps};
 
 /// Jobs and tasks, and what else a caller can notice.

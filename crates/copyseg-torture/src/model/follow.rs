@@ -32,3 +32,17 @@ pub fn follow(round: &mut Round<'_>, backend: &Backend, programs: impl Strategy<
         panic!("{reason}\nthe shortest run that shows it:\n{program}");
     }
 }
+
+/// Draws one of `programs` by the first 32 bytes, and lets the manager follow the model through it.
+///
+/// # Panics
+/// When they differ.
+pub(crate) fn follow_bytes(backend: &Backend, bytes: &[u8], programs: impl Strategy<Value = Program>) {
+    // A seed, not the draws themselves: where those end proptest draws zeros, and where it rejects them, for ever.
+    let mut seed = [0; 32];
+    seed.iter_mut().zip(bytes).for_each(|(seed, byte)| *seed = *byte);
+    let config = Config { failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
+    let Ok(program) = programs.new_tree(&mut runner) else { return };
+    run(matches!(backend, Backend::Memory), play(backend, &program.current()));
+}
