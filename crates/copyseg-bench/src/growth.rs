@@ -22,11 +22,14 @@ pub struct Curve {
     pub by: &'static str,
     /// What the figures are.
     pub unit: Unit,
-    /// A line for each contender: its name, and a figure for each size.
-    pub lines: Vec<(&'static str, Vec<(f64, f64)>)>,
+    /// A line for each contender.
+    pub lines: Vec<Line>,
     /// Why it looks as it does.
     pub why: &'static str,
 }
+
+/// A contender: its name, and a figure for each size.
+pub type Line = (&'static str, Vec<(f64, f64)>);
 
 /// What measures a curve.
 type Measured = fn(&Context) -> Result<Curve>;

@@ -84,7 +84,8 @@ impl Prepared {
     pub async fn fill(&self, catalog: &dyn Catalog) -> crate::Result<()> {
         let limits = catalog.limits();
         let mut head = catalog.acquire().await?;
-        let step = limits.operations_max.min(limits.bytes_max / 2_048);
+        let largest = self.records.iter().map(|record| record.bytes.len() + 32).max().unwrap_or(1);
+        let step = limits.operations_max.min(limits.bytes_max / largest);
         for chunk in self.records.chunks(step) {
             let put = |record: &Record| Operation::Put(record.key, record.bytes.as_slice().into());
             let mut next = Head { batch: head.batch.wrapping_add(1), revision: self.head.revision, ..head };

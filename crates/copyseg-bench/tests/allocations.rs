@@ -6,6 +6,7 @@
 use std::alloc::System;
 use std::time::Duration;
 
+use copyseg_bench::Result;
 use copyseg_bench::prepared::Prepared;
 use copyseg_bench::rows::{random_tasks, toggle};
 use copyseg_bench::workload::Workload;
@@ -43,17 +44,20 @@ async fn a_read_allocates_nothing_and_an_update_a_bounded_number_of_bytes() {
     assert!(allocations <= UPDATE_ALLOCATIONS_MAX, "{allocations} allocations for an update");
     assert!(bytes <= UPDATE_BYTES_MAX, "{bytes} bytes allocated for an update");
     eprintln!("an update: {allocations} allocations, {bytes} bytes");
-    a_held_snapshot_keeps_only_the_paths_that_changed(&manager, &tasks[..100]).await;
+    a_held_snapshot_keeps_only_the_paths_that_changed(&manager, &tasks[..100]).await.unwrap();
     manager.close().await.unwrap();
 }
 
 /// However many updates pass: each replaces what the one before it had copied.
-async fn a_held_snapshot_keeps_only_the_paths_that_changed(manager: &MetaManager, tasks: &[TaskId]) {
-    let held = manager.snapshot().unwrap();
+async fn a_held_snapshot_keeps_only_the_paths_that_changed(
+    manager: &MetaManager,
+    tasks: &[TaskId],
+) -> Result<()> {
+    let held = manager.snapshot()?;
     let region = Region::new(ALLOCATOR);
     for _ in 0..100 {
         for id in tasks {
-            toggle(manager, *id).await.unwrap();
+            toggle(manager, *id).await?;
         }
     }
     let change = region.change();
@@ -65,4 +69,5 @@ async fn a_held_snapshot_keeps_only_the_paths_that_changed(manager: &MetaManager
     );
     eprintln!("held: {kept} bytes after {} updates of {} tasks", 100 * tasks.len(), tasks.len());
     drop(held);
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use copyseg_core::{ManagerOptions, MetaManager};
 
-use super::Curve;
+use super::{Curve, Line};
 use crate::Result;
 use crate::measure::{Samples, Unit, alternate, alternate_times, nanos_per};
 use crate::memory::{Holder, measure_in_child};
@@ -26,7 +26,7 @@ fn beside_reference(
     context: &Context,
     copyseg: impl Fn(&MetaManager, Workload) -> Result<f64>,
     reference: impl Fn(&Reference, Workload) -> Result<f64>,
-) -> Result<Vec<(&'static str, Vec<(f64, f64)>)>> {
+) -> Result<Vec<Line>> {
     let (mut own, mut theirs) = (Vec::new(), Vec::new());
     for tasks in [10_000, 100_000, 1_000_000] {
         let workload = of(tasks);
