@@ -77,6 +77,9 @@ fn canonical_url(scheme: &str, path: &Path) -> Result<String> {
         let message = format!("cannot resolve the path {}", path.display());
         Error::with_source(ErrorKind::Unavailable, message, error)
     })?;
+    if path.parent().is_none() {
+        return Err(invalid(format!("the root names no place: write `{scheme}:restores.{scheme}`")));
+    }
     let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
     Ok(format!("{scheme}://{path}"))
 }
@@ -85,7 +88,9 @@ fn canonical_url(scheme: &str, path: &Path) -> Result<String> {
 #[cfg(any(feature = "redb", feature = "sled"))]
 fn canonical(path: &Path) -> io::Result<PathBuf> {
     let absolute = std::path::absolute(path)?;
-    let (Some(folder), Some(name)) = (absolute.parent(), absolute.file_name()) else { return Ok(absolute) };
+    let (Some(folder), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+        return absolute.canonicalize();
+    };
     match (absolute.canonicalize(), folder.canonicalize()) {
         (Ok(path), _) => Ok(path),
         (Err(error), _) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -203,6 +208,15 @@ mod tests {
     }
 
     #[cfg(feature = "sled")]
+    /// Found by the fuzz target `urls`: the canonical URL of the root was one that is refused.
+    #[rstest]
+    fn the_root_is_no_store(#[values("redb:/.", "redb:///..", "redb:/tmp/..")] url: &str
+    ) {
+        let error = Location::parse(url).and_then(|location| location.canonical_url()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error:?}");
+        assert!(error.to_string().contains("names no place"), "{error}");
+    }
+
     #[rstest]
     #[case::relative("sled:a.sled", "a.sled")]
     #[case::absolute("sled:///a/b", "/a/b")]
