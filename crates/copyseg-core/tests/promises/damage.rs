@@ -220,6 +220,20 @@ async fn a_dropped_record_is_gone_for_good_and_its_id_is_free(
 }
 
 /// Ids may have been given out that no record names, so the counter starts again far beyond all that do.
+#[tokio::test]
+async fn a_record_is_dropped_together_with_whatever_else_a_transaction_does() {
+    let (store, _) = damaged(task_key(12)).await;
+    let meta = open(&store).await;
+    let dropped = meta.transact(|txn| {
+        txn.remove_job(JobId(2))?;
+        Ok(txn.drop_set_aside(task_key(12)))
+    });
+    assert!(dropped.await.unwrap());
+    assert!(!records(&store).await.contains_key(&task_key(12)));
+    meta.close().await.unwrap();
+    assert_eq!(open(&store).await.snapshot().unwrap().set_aside().count(), 0);
+}
+
 /// Dropping a record and writing another under its id is one change of one record.
 #[tokio::test]
 async fn a_dropped_id_is_used_again_by_the_same_transaction_up_to_the_limits() {

@@ -1,6 +1,7 @@
 //! The promises of the meta manager, one test for each sentence of its documentation that could break.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod additions;
 mod any_size;
 mod committer;
 mod damage;
