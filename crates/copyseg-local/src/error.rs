@@ -24,6 +24,9 @@ pub fn classify_io(error: &io::Error) -> (ErrorKind, &'static str) {
         let advice = "too many open files; close some, or raise the limit (`ulimit -n`), and try again";
         return (ErrorKind::Unavailable, advice);
     }
+    if is_full(error) {
+        return (ErrorKind::Unavailable, "no space is left on the disk; free some and try again");
+    }
     match error.kind() {
         Io::NotFound => (ErrorKind::NotFound, "it is not there; check the path"),
         Io::PermissionDenied => {
@@ -31,9 +34,6 @@ pub fn classify_io(error: &io::Error) -> (ErrorKind, &'static str) {
         }
         Io::ReadOnlyFilesystem => {
             (ErrorKind::Unavailable, "the file system is read-only; choose a path that can be written")
-        }
-        Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => {
-            (ErrorKind::Unavailable, "no space is left on the disk; free some and try again")
         }
         Io::IsADirectory | Io::NotADirectory | Io::InvalidFilename => {
             (ErrorKind::InvalidArgument, "no catalog can have this path; give another")
@@ -43,6 +43,12 @@ pub fn classify_io(error: &io::Error) -> (ErrorKind, &'static str) {
         }
         _ => (ErrorKind::Unavailable, "nothing was changed, try again"),
     }
+}
+
+/// Whether the disk, a quota or a limit leaves no space to write.
+pub fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind as Io;
+    matches!(error.kind(), Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge)
 }
 
 /// Why a commit fails however often it is sent.

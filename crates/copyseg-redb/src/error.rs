@@ -2,10 +2,9 @@
 
 use std::error::Error as _;
 use std::fmt::Display;
-use std::io;
 
 use copyseg_core::{Error, ErrorKind};
-use copyseg_local::{Lasting, classify_io, is_panic};
+use copyseg_local::{Lasting, classify_io, is_full, is_panic};
 
 /// An error of redb while `doing` something to a catalog that it names.
 pub(crate) fn failed(doing: impl Display, error: impl Into<redb::Error>) -> Error {
@@ -54,15 +53,12 @@ fn classify(error: &redb::Error) -> (ErrorKind, &'static str) {
 
 /// Why sending the same commit again would fail again, if it would.
 pub(crate) fn lasting(error: &Error) -> Option<Lasting> {
-    use io::ErrorKind as Io;
     use redb::StorageError as E;
     if is_panic(error) {
         return Some(Lasting::Damaged);
     }
     match error.source()?.downcast_ref()? {
-        redb::CommitError::Storage(E::Io(error)) => {
-            matches!(error.kind(), Io::StorageFull | Io::QuotaExceeded).then_some(Lasting::Full)
-        }
+        redb::CommitError::Storage(E::Io(error)) => is_full(error).then_some(Lasting::Full),
         redb::CommitError::Storage(E::Corrupted(_)) => Some(Lasting::Damaged),
         _ => None,
     }
@@ -70,6 +66,8 @@ pub(crate) fn lasting(error: &Error) -> Option<Lasting> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use rstest::rstest;
 
     use super::*;
@@ -94,5 +92,19 @@ mod tests {
         assert!(error.to_string().starts_with("cannot read x: "));
         assert!(!error.to_string().contains(&cause), "the cause is only in the chain: {error:?}");
         assert!(error.chain().ends_with(&cause));
+    }
+
+    #[rstest]
+    #[case::disk(io::ErrorKind::StorageFull, Some(Lasting::Full))]
+    #[case::quota(io::ErrorKind::QuotaExceeded, Some(Lasting::Full))]
+    #[case::limit_of_the_process(io::ErrorKind::FileTooLarge, Some(Lasting::Full))]
+    #[case::passing(io::ErrorKind::TimedOut, None)]
+    fn a_commit_without_space_is_not_asked_for_again(
+        #[case] kind: io::ErrorKind,
+        #[case] expected: Option<Lasting>,
+    ) {
+        let cause = redb::CommitError::Storage(redb::StorageError::Io(kind.into()));
+        let error = Error::with_source(ErrorKind::OutcomeUnknown, "commit", cause);
+        assert_eq!(lasting(&error), expected);
     }
 }

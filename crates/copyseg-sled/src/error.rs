@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::io;
 
 use copyseg_core::{Error, ErrorKind};
-use copyseg_local::{Lasting, classify_io, is_panic};
+use copyseg_local::{Lasting, classify_io, is_full, is_panic};
 
 /// An error of sled while `doing` something to a catalog that it names.
 pub(crate) fn failed(doing: impl Display, error: sled::Error) -> Error {
@@ -20,7 +20,6 @@ pub(crate) fn is_locked(error: &sled::Error) -> bool {
 
 /// Why sending the same commit again would fail again, if it would.
 pub(crate) fn lasting(error: &Error) -> Option<Lasting> {
-    use io::ErrorKind as Io;
     if is_panic(error) {
         return Some(Lasting::Damaged);
     }
@@ -30,7 +29,7 @@ pub(crate) fn lasting(error: &Error) -> Option<Lasting> {
         Some(sled::Error::Io(error)) => error,
         _ => cause.downcast_ref::<io::Error>()?,
     };
-    matches!(of_system.kind(), Io::StorageFull | Io::QuotaExceeded).then_some(Lasting::Full)
+    is_full(of_system).then_some(Lasting::Full)
 }
 
 /// The kind of an error that left nothing changed, and what to do. An error of a commit itself never comes here: its

@@ -8,6 +8,7 @@ mod rules;
 mod queries;
 mod driver;
 mod program;
+mod play;
 mod follow;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -5,7 +5,8 @@ use std::cell::Cell;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
-use super::program::{Program, play};
+use super::play::play;
+use super::program::Program;
 use crate::instance::run;
 use crate::storage::Backend;
 use crate::trial::Round;
