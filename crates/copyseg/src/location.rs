@@ -207,7 +207,7 @@ mod tests {
         assert_refused(url, ErrorKind::InvalidArgument, hint);
     }
 
-    #[cfg(feature = "sled")]
+    #[cfg(feature = "redb")]
     /// Found by the fuzz target `urls`: the canonical URL of the root was one that is refused.
     #[rstest]
     fn the_root_is_no_store(#[values("redb:/.", "redb:///..", "redb:/tmp/..")] url: &str
@@ -217,6 +217,7 @@ mod tests {
         assert!(error.to_string().contains("names no place"), "{error}");
     }
 
+    #[cfg(feature = "sled")]
     #[rstest]
     #[case::relative("sled:a.sled", "a.sled")]
     #[case::absolute("sled:///a/b", "/a/b")]
