@@ -68,7 +68,11 @@ pub fn urls(data: &[u8]) {
         Err(error) => assert_refusal(&error),
     }
     match Location::parse(text) {
-        Ok(location) => assert_eq!(Location::parse(location.as_str()).unwrap().as_str(), location.as_str()),
+        // It may have a name that the file system cannot look for, behind one that is not there.
+        Ok(location) => match Location::parse(location.as_str()) {
+            Ok(again) => assert_eq!(again.as_str(), location.as_str()),
+            Err(error) => assert!(error.to_string().contains("cannot resolve the path"), "{error:?}"),
+        },
         Err(error) => assert_refusal(&error),
     }
 }

@@ -220,6 +220,8 @@ async fn write_on(manager: &MetaManager) -> Result<()> {
 fn refusal(error: &Error) -> Result<(), String> {
     match error.kind() {
         ErrorKind::Corrupt | ErrorKind::Unsupported => Ok(()),
+        // What became of a change can stay unknown for good, when the damage hides it.
+        ErrorKind::OutcomeUnknown if error.chain().contains("damaged") => Ok(()),
         _ => Err(format!("it does not say what is broken: {error:?}")),
     }
 }
