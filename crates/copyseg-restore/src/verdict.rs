@@ -64,12 +64,21 @@ pub(crate) enum Verdict {
     Aborted(Abort),
 }
 
+/// A verdict as it is stored, with a checksum of its JSON form: a digit that changed would name another segment.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    #[serde(flatten)]
+    verdict: Verdict,
+    #[serde(default)]
+    crc32c: Option<u32>,
+}
+
 impl Manifest {
     /// The manifest in `target`, if a restore was completed there. It is read whole.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidArgument`] if something else stands in its place, [`ErrorKind::Unsupported`] if a newer
-    /// version wrote it, [`ErrorKind::Unavailable`] if the target cannot be read.
+    /// [`ErrorKind::InvalidArgument`] if something else stands in its place, [`ErrorKind::Corrupt`] if it is damaged,
+    /// [`ErrorKind::Unsupported`] if a newer version wrote it, [`ErrorKind::Unavailable`] if the target cannot be read.
     pub async fn read(target: &Location) -> Result<Option<Self>> {
         Ok(match Verdict::read(&*target.storage()).await? {
             Some(Verdict::Completed(manifest)) => Some(manifest),
@@ -133,6 +142,10 @@ impl Verdict {
         }
     }
 
+    fn checksum(&self) -> Option<u32> {
+        Some(crc32c::crc32c(&serde_json::to_vec(self).ok()?))
+    }
+
     /// What stands at the key, if anything does.
     pub(crate) async fn read(target: &dyn Storage) -> Result<Option<Self>> {
         let content = target.read(layout::OUTCOME).await?;
@@ -141,11 +154,16 @@ impl Verdict {
 
     fn of_content(content: &[u8], target: &dyn Storage) -> Result<Self> {
         let what = || target.describe(layout::OUTCOME);
-        let verdict: Self = serde_json::from_slice(content).map_err(|error| {
-            let message = format!("{} was not written by copyseg: choose another target", what());
+        let Stored { verdict, crc32c } = serde_json::from_slice(content).map_err(|error| {
+            let message =
+                format!("{} was not written by copyseg, or is damaged: choose another target", what());
             Error::with_source(ErrorKind::InvalidArgument, message, error)
         })?;
         match verdict.format() {
+            FORMAT if crc32c.is_some_and(|stored| verdict.checksum() != Some(stored)) => Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("{} is damaged: its checksum does not match; restore a copy of it", what()),
+            )),
             FORMAT => Ok(verdict),
             format => Err(Error::new(
                 ErrorKind::Unsupported,
@@ -160,7 +178,8 @@ impl Verdict {
     /// Puts this verdict at the key unless its restore has one already, or the target has another owner now; answers
     /// what stands there.
     pub(crate) async fn decide(self, target: &dyn Storage, staging: &str) -> Result<Self> {
-        let content = serde_json::to_vec(&self).map_err(|error| {
+        let stored = Stored { verdict: self.clone(), crc32c: self.checksum() };
+        let content = serde_json::to_vec(&stored).map_err(|error| {
             Error::with_source(ErrorKind::InvalidArgument, "the manifest has no JSON form", error)
         })?;
         let content = bytes::Bytes::from(content);

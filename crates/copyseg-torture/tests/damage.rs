@@ -7,3 +7,5 @@
 mod files;
 #[path = "damage/records.rs"]
 mod records;
+#[path = "damage/restore.rs"]
+mod restore;

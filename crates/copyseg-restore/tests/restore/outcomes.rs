@@ -182,7 +182,7 @@ async fn the_manifest_depends_on_nothing_but_the_job() {
     assert!(first.contains(&format!(r#""job":"{}""#, job.id)), "{first}");
     let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&first).unwrap();
     let fields: Vec<_> = fields.keys().map(String::as_str).collect();
-    assert_eq!(fields, ["format", "job", "outcome", "restore", "segments", "source"]);
+    assert_eq!(fields, ["crc32c", "format", "job", "outcome", "restore", "segments", "source"]);
     fixture.restart().await;
     fixture.restore().await.unwrap();
     assert_eq!(std::fs::read_to_string(&outcome).unwrap(), first);
