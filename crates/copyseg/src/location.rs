@@ -207,8 +207,8 @@ mod tests {
         assert_refused(url, ErrorKind::InvalidArgument, hint);
     }
 
-    #[cfg(feature = "redb")]
     /// Found by the fuzz target `urls`: the canonical URL of the root was one that is refused.
+    #[cfg(feature = "redb")]
     #[rstest]
     fn the_root_is_no_store(#[values("redb:/.", "redb:///..", "redb:/tmp/..")] url: &str
     ) {
