@@ -1,4 +1,7 @@
-//! `cargo xtask examples`: an example that is not run is not an example.
+//! `cargo xtask examples`: an example that is not run is not an example. The README's first command is one.
+
+use std::env;
+use std::fs;
 
 use crate::Outcome;
 use crate::cargo::cargo;
@@ -13,5 +16,15 @@ pub(crate) fn run() -> Outcome {
             cargo(&["run", "--quiet", "--package", &member.name, "--example", example])?;
         }
     }
-    Ok(())
+    first_command_of_the_readme()
+}
+
+/// It names no package: what it runs depends on the programs of the whole workspace.
+fn first_command_of_the_readme() -> Outcome {
+    let folder = env::temp_dir().join(format!("copyseg-readme-{}", std::process::id()));
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let restored = folder.join("restored").display().to_string();
+    let outcome = cargo(&["run", "--quiet", "--", "restore", "examples/digits", &restored]);
+    fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    outcome
 }
