@@ -171,7 +171,7 @@ impl Storage for Source {
         match self {
             Self::File(path, options) => {
                 forget_cached(path);
-                self.open_file(path, *options, false)
+                self.noted(path, self.open_file(path, *options, false)?)
             }
             Self::ReadOnly(..) | Self::Backend(_) => self.open(),
         }

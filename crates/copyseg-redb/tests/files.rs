@@ -217,6 +217,22 @@ async fn a_file_that_went_back_behind_an_acknowledged_commit_is_corrupt() {
     assert_eq!(count(&open(&path).await.unwrap()).await.unwrap(), 10, "the operator has decided");
 }
 
+/// What a catalog in use is opened again for must not let it write over what tells that commits were lost.
+#[tokio::test]
+async fn a_file_that_is_older_when_it_is_opened_again_is_corrupt_and_stays_so() {
+    let (_folder, path) = closed_catalog(10).await;
+    let older = path.with_file_name("older");
+    fs::copy(&path, &older).unwrap();
+    let catalog = open(&path).await.unwrap();
+    fill(&catalog, 20).await;
+    fs::rename(&older, &path).unwrap();
+    catalog.acquire().await.expect_err("the file is another one");
+    for error in [catalog.acquire().await.unwrap_err(), catalog.head().await.unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
+        assert!(error.to_string().contains("remove `catalog.redb.head`"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn the_note_of_an_earlier_catalog_does_not_hinder_a_new_one_in_its_place() {
     let (_folder, path) = closed_catalog(10).await;
