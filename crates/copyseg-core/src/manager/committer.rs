@@ -125,14 +125,16 @@ impl Committer {
         let answered = std::mem::take(&mut self.answered);
         let queued = || self.shared.accepted.lock().queue.len();
         let waiting = queued();
-        if answered == 0 || answered + waiting < 2 {
+        // One batch takes no more than this, so that a fuller queue gains nothing.
+        let enough = (answered + waiting).min(self.shared.limits.operations_max);
+        if answered == 0 || enough < 2 {
             return;
         }
         // Not by the clock that was injected: while a test holds that still, this would go on for ever.
         let end = Instant::now() + (self.took / PATIENCE_SHARE).min(PATIENCE_MAX);
         loop {
             tokio::task::yield_now().await;
-            if queued() >= answered + waiting || Instant::now() >= end {
+            if queued() >= enough || Instant::now() >= end {
                 return;
             }
         }
