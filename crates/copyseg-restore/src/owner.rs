@@ -13,6 +13,10 @@ use crate::storage::Storage;
 
 const FORMAT: u32 = 1;
 
+/// What to do about an owner that cannot be read. The restore whose it is finds its plan, and writes it again.
+const TO_REPAIR: &str = "choose another target; if a restore into this one is unfinished, remove that file and run the \
+                         same restore again to go on";
+
 /// The restore that owns a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Owner {
@@ -26,12 +30,15 @@ pub(crate) struct Owner {
     pub(crate) source: String,
     first_segment: SegmentId,
     last_segment: SegmentId,
+    /// Of the JSON form without it: a digit that changed would name other segments, which are removed one day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    crc32c: Option<u32>,
 }
 
 impl Owner {
     /// The restore `restore` by `job`, whose target segments are `segments`.
     pub(crate) fn new(restore: &str, job: JobId, catalog: &str, source: &str, segments: Range<i64>) -> Self {
-        Self {
+        let mut owner = Self {
             format: FORMAT,
             restore: restore.to_owned(),
             job,
@@ -41,35 +48,39 @@ impl Owner {
             source: source.to_owned(),
             first_segment: SegmentId(segments.start),
             last_segment: SegmentId(segments.end.saturating_sub(1)),
-        }
+            crc32c: None,
+        };
+        owner.crc32c = owner.checksum();
+        owner
     }
 
     /// The owner of `target`, if it has one.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidArgument`] if something else stands in its place.
+    /// [`ErrorKind::InvalidArgument`] if something else stands in its place, [`ErrorKind::Corrupt`] if it is damaged,
+    /// [`ErrorKind::Unsupported`] if a newer version wrote it.
     pub(crate) async fn read(target: &dyn Storage) -> Result<Option<Self>> {
         let Some(content) = target.read(layout::OWNER).await? else { return Ok(None) };
-        let owner = serde_json::from_slice::<Self>(&content);
-        match owner {
-            Ok(owner) if owner.format == FORMAT => Ok(Some(owner)),
-            Ok(owner) => Err(Error::new(
+        let what = target.describe(layout::OWNER);
+        let owner: Self = serde_json::from_slice(&content).map_err(|error| {
+            let message = format!("{what} was not written by copyseg, or is damaged: {TO_REPAIR}");
+            Error::with_source(ErrorKind::InvalidArgument, message, error)
+        })?;
+        if owner.format != FORMAT {
+            return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
-                    "{} has format {}, and this version of copyseg reads {FORMAT}: use a newer version",
-                    target.describe(layout::OWNER),
+                    "{what} has format {}, and this version of copyseg reads {FORMAT}: use a newer version",
                     owner.format
                 ),
-            )),
-            Err(error) => Err(Error::with_source(
-                ErrorKind::InvalidArgument,
-                format!(
-                    "{} was not written by copyseg: choose another target",
-                    target.describe(layout::OWNER)
-                ),
-                error,
-            )),
+            ));
         }
+        // It is replaced by whoever takes over only as long as it has these very bytes.
+        if owner.crc32c != owner.checksum() || owner.content() != content {
+            let message = format!("{what} is damaged, its checksum does not match: {TO_REPAIR}");
+            return Err(Error::new(ErrorKind::Corrupt, message));
+        }
+        Ok(Some(owner))
     }
 
     /// Takes a target that has no owner. If somebody was faster, answers who.
@@ -126,6 +137,10 @@ impl Owner {
     /// Whether this process runs on the host that the owner was made on.
     pub(crate) fn is_of_this_host(&self) -> bool {
         self.host == host()
+    }
+
+    fn checksum(&self) -> Option<u32> {
+        Some(crc32c::crc32c(&Self { crc32c: None, ..self.clone() }.content()))
     }
 
     fn content(&self) -> Vec<u8> {

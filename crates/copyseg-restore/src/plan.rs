@@ -20,10 +20,26 @@ pub(crate) struct Plan {
     segments: BTreeMap<SegmentId, Vec<File>>,
 }
 
-/// The plan as it is kept beside the copies while the restore is unfinished.
+/// The plan as it is kept beside the copies while the restore is unfinished, with a checksum of the JSON form of the
+/// files: damage would have another one blamed for a change.
 #[derive(Serialize, Deserialize)]
 struct StoredPlan {
     files: Vec<File>,
+    crc32c: u32,
+}
+
+impl StoredPlan {
+    fn of(files: Vec<File>) -> serde_json::Result<Self> {
+        let crc32c = crc32c::crc32c(&serde_json::to_vec(&files)?);
+        Ok(Self { files, crc32c })
+    }
+
+    /// The files of an undamaged plan.
+    fn read(content: &[u8]) -> Option<Vec<File>> {
+        let stored: Self = serde_json::from_slice(content).ok()?;
+        let expected = stored.crc32c;
+        Self::of(stored.files).ok().filter(|plan| plan.crc32c == expected).map(|plan| plan.files)
+    }
 }
 
 impl Plan {
@@ -88,8 +104,10 @@ impl Plan {
         restore: &str,
         staging: &str,
     ) -> Result<(), Failure> {
-        let plan = StoredPlan { files: self.segments.values().flatten().cloned().collect() };
-        let content = serde_json::to_vec(&plan).map_err(|error| Failure::permanent(error.to_string()))?;
+        let plan = StoredPlan::of(self.segments.values().flatten().cloned().collect());
+        let content = plan
+            .and_then(|plan| serde_json::to_vec(&plan))
+            .map_err(|error| Failure::permanent(error.to_string()))?;
         let bytes = content.len() as u64;
         let content = stream::once(async { Ok(Bytes::from(content)) }).boxed();
         target.write(&layout::plan(restore), staging, bytes, content).await
@@ -146,11 +164,10 @@ pub(crate) async fn unchanged_files(
         return Ok(files);
     }
     let stored = target.read(&layout::plan(restore)).await?.unwrap_or_default();
-    let stored = serde_json::from_slice::<StoredPlan>(&stored).ok();
     let prefix = format!("{folder}/");
-    let difference = stored.and_then(|mut plan| {
-        plan.files.retain(|file| file.name.starts_with(&prefix));
-        difference(&plan.files, &files)
+    let difference = StoredPlan::read(&stored).and_then(|mut planned| {
+        planned.retain(|file| file.name.starts_with(&prefix));
+        difference(&planned, &files)
     });
     Err(match difference {
         Some((name, how)) => crate::storage::changed(&source.describe(&name), &how),

@@ -2,6 +2,8 @@
 //! is whole, nothing is left over, and memory equals storage.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
+#[path = "restore_faults/damage.rs"]
+mod damage;
 #[path = "restore_faults/disk.rs"]
 mod disk;
 #[path = "restore_faults/power.rs"]

@@ -95,6 +95,24 @@ async fn a_source_that_changed_between_two_runs_fails_the_job_by_name() {
 }
 
 #[tokio::test]
+async fn a_damaged_plan_has_no_other_file_blamed_for_a_change() {
+    let mut fixture = Fixture::new().await;
+    crate::owners::begin(&fixture).await;
+    let records = std::fs::read_dir(fixture.target().join("_copyseg")).unwrap();
+    let mut plans = records.map(|entry| entry.unwrap().path());
+    let plan = plans.find(|path| path.to_str().unwrap().contains("plan-")).unwrap();
+    let written = std::fs::read_to_string(&plan).unwrap();
+    let damaged = written.replace(r#""1/ids.npy","bytes":3"#, r#""1/ids.npy","bytes":7"#);
+    assert_ne!(damaged, written);
+    std::fs::write(&plan, damaged).unwrap();
+    std::fs::remove_file(fixture.source().join("1/vectors.npy")).unwrap();
+    fixture.restart().await;
+    let Outcome::Failed { reason, .. } = fixture.restore().await.unwrap() else { panic!() };
+    assert!(!reason.contains("ids.npy"), "{reason}");
+    assert!(reason.contains("nightly/1 ") && reason.contains("had 2 files"), "{reason}");
+}
+
+#[tokio::test]
 async fn a_transient_failure_is_retried_and_says_why_the_task_waits() {
     let fixture = Fixture::new().await;
     let manager = fixture.manager.clone();

@@ -211,18 +211,45 @@ async fn foreign_files_in_the_target_stay() {
     assert_eq!(fixture.target_files()["photos/1.jpg"], b"mine");
 }
 
+/// The same owner, as it would be had it been made on another host.
+fn on_another_host(owner: &str) -> String {
+    let (unsealed, _) = owner.split_once(",\n  \"crc32c\"").unwrap();
+    let host = serde_json::from_str::<serde_json::Value>(owner).unwrap()["host"].to_string();
+    let unsealed = unsealed.replace(&format!("\"host\": {host}"), "\"host\": \"elsewhere\"");
+    let sum = crc32c::crc32c(format!("{unsealed}\n}}").as_bytes());
+    format!("{unsealed},\n  \"crc32c\": {sum}\n}}")
+}
+
+#[rstest]
+#[case::a_digit("\"job\": \"1", "\"job\": \"3")]
+#[case::a_name("\"restore\": \"", "\"restore\": \"0")]
+#[case::a_blank("\"job\": ", "\"job\":\t")]
+#[case::its_checksum("\"crc32c\"", "\"crc32b\"")]
+#[tokio::test]
+async fn a_damaged_owner_is_refused_by_name_and_can_be_removed(#[case] was: &str, #[case] is: &str) {
+    let mut fixture = Fixture::new().await;
+    begin(&fixture).await;
+    let owner = fixture.target().join("_copyseg/owner");
+    let whole = std::fs::read_to_string(&owner).unwrap();
+    assert!(whole.contains(was), "{whole}");
+    std::fs::write(&owner, whole.replacen(was, is, 1)).unwrap();
+    fixture.restart().await;
+    let error = fixture.restore().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(error.to_string().contains("_copyseg/owner is damaged"), "{error}");
+    assert!(error.to_string().contains("remove that file"), "{error}");
+    std::fs::remove_file(&owner).unwrap();
+    assert!(completed(&fixture.restore().await.unwrap()));
+    fixture.assert_restored().await;
+}
+
 #[tokio::test]
 async fn a_lost_catalog_on_this_host_begins_anew_and_on_another_is_asked_about() {
     let fixture = Fixture::new().await;
     begin(&fixture).await;
     let owner = fixture.target().join("_copyseg/owner");
     let here = std::fs::read_to_string(&owner).unwrap();
-    let elsewhere: serde_json::Value = {
-        let mut owner: serde_json::Value = serde_json::from_str(&here).unwrap();
-        owner["host"] = "elsewhere".into();
-        owner
-    };
-    std::fs::write(&owner, elsewhere.to_string()).unwrap();
+    std::fs::write(&owner, on_another_host(&here)).unwrap();
     let error = run(&other_manager().await, CATALOG, &fixture.request()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists { identical: false });
     assert!(error.to_string().contains("elsewhere"), "{error}");

@@ -107,6 +107,20 @@ impl Scene {
         self.folder.path().join("restored")
     }
 
+    /// A run that is stopped when it has copied a segment of three.
+    pub(crate) async fn begin(&self) {
+        self.copy_one_segment(&self.storage, "nightly").await;
+    }
+
+    /// The restore's own files in the target, sorted.
+    pub(crate) fn records(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.target().join("_copyseg")).unwrap();
+        let mut records: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        records.retain(|path| path.is_file());
+        records.sort();
+        records
+    }
+
     /// A run as of a new process, whose memory is compared with the storage at its end.
     pub(crate) async fn run(
         &self,
