@@ -43,6 +43,7 @@ fn at(millis: u64) -> Timestamp {
 #[case::another_database(JobFilter::new().database(DatabaseId(4)), false)]
 #[case::two_databases(JobFilter::new().database(DatabaseId(3)).database(DatabaseId(4)), false)]
 #[case::its_state(JobFilter::new().states([JobState::Pending, JobState::Executing]), true)]
+#[case::its_state_twice(JobFilter::new().states([JobState::Executing, JobState::Executing]), true)]
 #[case::other_states(JobFilter::new().states([JobState::Pending, JobState::Failed]), false)]
 #[case::no_states(JobFilter::new().states([]), false)]
 #[case::states_apart(JobFilter::new().states([JobState::Executing]).states([JobState::Failed]), false)]

@@ -1,7 +1,7 @@
 //! Opening: what a store holds becomes a snapshot, by the one rule of what is visible.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::thread;
 
@@ -101,19 +101,24 @@ pub(super) async fn recover(catalog: &dyn Catalog) -> Result<Recovered> {
     if gathering.counts != head.counts {
         return Err(lost_rows(head.counts, gathering.counts));
     }
-    tokio::task::spawn_blocking(move || gathering.finish(head)).await.map_err(interrupted)
+    on_a_blocking_thread(move || gathering.finish(head)).await
 }
 
 type Decoded = (RecordKey, Result<DecodedRecord>);
 
 async fn decode_page(page: Vec<Record>) -> Result<Vec<Decoded>> {
-    let decode = move || page.iter().map(|record| (record.key, decode_record(record))).collect();
-    tokio::task::spawn_blocking(decode).await.map_err(interrupted)
+    on_a_blocking_thread(move || page.iter().map(|record| (record.key, decode_record(record))).collect())
+        .await
 }
 
-fn interrupted(error: impl fmt::Display) -> Error {
-    let message = "load the store: the runtime ended meanwhile, open it again";
-    Error::with_source(ErrorKind::Unavailable, message, error.to_string())
+/// A panic there goes on here: it is a bug, and nothing that opening the store again would cure.
+async fn on_a_blocking_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(|| catch_unwind(AssertUnwindSafe(work))).await;
+    let done = done.map_err(|error| {
+        let message = "load the store: the runtime ended meanwhile, open it again";
+        Error::with_source(ErrorKind::Unavailable, message, error.to_string())
+    });
+    Ok(done?.unwrap_or_else(|panic| resume_unwind(panic)))
 }
 
 #[derive(Default)]
@@ -263,4 +268,27 @@ pub(crate) fn lost_rows(expected: RecordCounts, found: RecordCounts) -> Error {
             list(found)
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_while_records_are_decoded_is_not_taken_for_the_end_of_the_runtime() {
+        let loading = tokio::spawn(on_a_blocking_thread(|| resume_unwind(Box::new("record 7")) as u8));
+        let panic = loading.await.expect_err("it panicked").into_panic();
+        assert_eq!(panic.downcast_ref(), Some(&"record 7"));
+    }
+
+    #[test]
+    fn a_runtime_that_ends_while_records_are_decoded_is_told_apart_from_a_panic() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let handle = runtime.handle().clone();
+        runtime.shutdown_background();
+        let _entered = handle.enter();
+        let loaded = futures::FutureExt::now_or_never(on_a_blocking_thread(|| 7));
+        let error = loaded.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    }
 }
