@@ -59,6 +59,7 @@ macro_rules! local_suite {
             a_full_disk_takes_no_part_of_a_commit_and_writing_goes_on_once_there_is_space,
             a_full_disk_leaves_no_half_made_catalog,
             a_read_only_file_system_is_read_and_not_written,
+            a_file_system_that_becomes_read_only_keeps_nobody_waiting_and_loses_nothing,
             without_open_files_nothing_is_lost_and_all_goes_on_once_there_are_some,
             a_few_open_files_are_enough,
             a_catalog_that_was_removed_takes_no_commit_until_it_is_put_back,

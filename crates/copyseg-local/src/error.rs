@@ -45,8 +45,16 @@ pub fn classify_io(error: &io::Error) -> (ErrorKind, &'static str) {
     }
 }
 
+/// Why what failed with this error would fail again, if it would.
+pub fn lasting_io(error: &io::Error) -> Option<Lasting> {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => Some(Lasting::ReadOnly),
+        _ => is_full(error).then_some(Lasting::Full),
+    }
+}
+
 /// Whether the disk, a quota or a limit leaves no space to write.
-pub fn is_full(error: &io::Error) -> bool {
+fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind as Io;
     matches!(error.kind(), Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge)
 }
@@ -56,6 +64,8 @@ pub fn is_full(error: &io::Error) -> bool {
 pub enum Lasting {
     /// No space is left.
     Full,
+    /// Nothing can be written any more: the file system became read-only, as one does whose disk fails.
+    ReadOnly,
     /// The files are damaged.
     Damaged,
 }

@@ -10,7 +10,7 @@ mod note;
 mod place;
 mod error;
 
-pub use error::{Lasting, classify_io, guard, io_failed, is_full, is_panic};
+pub use error::{Lasting, classify_io, guard, io_failed, is_panic, lasting_io};
 pub use holder::{HolderFile, describe_holder};
 pub use note::{Note, check_note};
 pub use place::{Identity, create_folder, forget_cached, resolve, sync_folder_of};

@@ -1,8 +1,7 @@
 //! The thread that owns a storage, and the handle through which calls reach it.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use copyseg_core::{Error, ErrorKind, Head, Result};
@@ -38,6 +37,9 @@ pub trait Storage: Send + 'static {
 
     /// Lets go of the store. Every commit is durable already, so a failure is only worth a warning.
     fn close(store: Self::Store);
+
+    /// Why what failed with this error would fail again, if it would.
+    fn lasting(error: &Error) -> Option<Lasting>;
 }
 
 /// A handle on the thread that owns a store. The thread lets go of the store when it is told to close, or when the
@@ -45,8 +47,11 @@ pub trait Storage: Send + 'static {
 pub struct Writer<S: Storage> {
     calls: mpsc::Sender<Call<S>>,
     name: Arc<str>,
-    is_closed: Arc<AtomicBool>,
+    closed: Closed,
 }
+
+/// What every call is answered once it is closed.
+type Closed = Arc<OnceLock<Error>>;
 
 type Call<S> = Box<dyn FnOnce(&mut Owner<S>) + Send>;
 
@@ -58,9 +63,9 @@ impl<S: Storage> Writer<S> {
     pub async fn start(storage: impl FnOnce() -> Result<S> + Send + 'static) -> Result<Self> {
         let (calls, receiver) = mpsc::channel(QUEUE_MAX);
         let (opened, answer) = oneshot::channel();
-        let is_closed = Arc::<AtomicBool>::default();
-        let closed = Arc::clone(&is_closed);
-        let run = move || match storage().and_then(|storage| Owner::open(storage, closed)) {
+        let closed = Closed::default();
+        let closing = Arc::clone(&closed);
+        let run = move || match storage().and_then(|storage| Owner::open(storage, closing)) {
             Ok(mut owner) => {
                 if opened.send(Ok(owner.storage.name())).is_ok() {
                     owner.run(receiver);
@@ -76,7 +81,7 @@ impl<S: Storage> Writer<S> {
             .map_err(|error| Error::with_source(ErrorKind::Unavailable, failed, error))?;
         let name =
             answer.await.map_err(|error| Error::with_source(ErrorKind::Unavailable, failed, error))??;
-        Ok(Self { calls, name: name.into(), is_closed })
+        Ok(Self { calls, name: name.into(), closed })
     }
 
     /// Runs `work` on the thread. Once the thread has taken it, it runs whether or not anybody waits for the answer.
@@ -101,20 +106,19 @@ impl<S: Storage> Writer<S> {
     /// # Errors
     /// None today.
     pub async fn close(&self) -> Result<()> {
-        let closed = self.call(|owner| {
-            owner.is_closed.store(true, Ordering::Release);
-            owner.let_go();
+        let done = self.call(|owner| {
+            owner.close(closed(&owner.storage.name()));
             Ok(())
         });
-        match closed.await {
+        match done.await {
             Err(error) if error.kind() == ErrorKind::Closed => Ok(()),
             result => result,
         }
     }
 
-    /// Whether it was told to close.
+    /// Whether it was told to close, or can be of no more use.
     pub fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::Acquire)
+        self.closed.get().is_some()
     }
 
     /// What messages call the catalog.
@@ -123,17 +127,13 @@ impl<S: Storage> Writer<S> {
     }
 
     fn closed(&self) -> Error {
-        Error::new(ErrorKind::Closed, format!("{} is closed; open it again", self.name))
+        self.closed.get().cloned().unwrap_or_else(|| closed(&self.name))
     }
 }
 
 impl<S: Storage> Clone for Writer<S> {
     fn clone(&self) -> Self {
-        Self {
-            calls: self.calls.clone(),
-            name: Arc::clone(&self.name),
-            is_closed: Arc::clone(&self.is_closed),
-        }
+        Self { calls: self.calls.clone(), name: Arc::clone(&self.name), closed: Arc::clone(&self.closed) }
     }
 }
 
@@ -148,18 +148,26 @@ pub struct Owner<S: Storage> {
     storage: S,
     /// `None` after a failure, until the next call opens it again.
     store: Option<S::Store>,
-    is_closed: Arc<AtomicBool>,
+    closed: Closed,
 }
 
 impl<S: Storage> Owner<S> {
     /// Runs `work` on the store, opened again if an earlier call failed on it: what an engine keeps in memory after
-    /// an error may not be what is on disk.
+    /// an error may not be what is on disk. Closes the handle if the file system has become read-only: whether the last
+    /// commit was made is told by the next one who can write.
     ///
     /// `panic` says what is known about the work if the engine panics.
     ///
     /// # Errors
     /// Those of `work` and of [`Storage::reopen`].
     pub fn with<T>(&mut self, panic: ErrorKind, work: impl FnOnce(&mut S::Store) -> Result<T>) -> Result<T> {
+        self.try_with(panic, work).map_err(|error| match S::lasting(&error) {
+            Some(Lasting::ReadOnly) => self.close_read_only(error),
+            _ => error,
+        })
+    }
+
+    fn try_with<T>(&mut self, panic: ErrorKind, work: impl FnOnce(&mut S::Store) -> Result<T>) -> Result<T> {
         let name = self.storage.name();
         let mut store = match self.store.take() {
             Some(store) => store,
@@ -173,48 +181,67 @@ impl<S: Storage> Owner<S> {
         result
     }
 
-    /// What is known of a commit on `expected` that failed with `error`, once the store is opened again. Sending it
-    /// again cures most failures, but not a full disk or damage: it must not be asked for ever. Nothing of the commit can
-    /// come later, so a `head` that has not moved says that nothing was changed.
-    pub fn settle(
+    /// Commits by `write` on the `expected` head, and says of a failure that would come again what is known, by the
+    /// `head` of the store opened again. Sending it again cures most failures, but not a full disk or damage: it must not
+    /// be asked for ever. Nothing of the commit can come later, so a head that has not moved says that nothing was changed.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub fn commit(
         &mut self,
-        error: Error,
-        why: Lasting,
         expected: Head,
+        write: impl FnOnce(&mut S::Store) -> Result<Head>,
         head: impl FnOnce(&mut S::Store) -> Result<Head>,
-    ) -> Error {
-        if error.kind() != ErrorKind::OutcomeUnknown {
-            return error;
-        }
-        match self.with(ErrorKind::Corrupt, head) {
-            Ok(head) if head == expected => match why {
-                Lasting::Full => Error::with_source(
+    ) -> Result<Head> {
+        self.with(ErrorKind::OutcomeUnknown, write).map_err(|error| {
+            let (kind, message) = match S::lasting(&error) {
+                Some(Lasting::Full) => (
                     ErrorKind::Unavailable,
                     "nothing was changed, since no space is left on the disk; free some and try again",
-                    error,
                 ),
-                Lasting::Damaged => Error::with_source(
+                Some(Lasting::Damaged) => (
                     ErrorKind::Corrupt,
                     "nothing was changed, since the catalog is damaged; keep its files, and restore a copy of them",
-                    error,
                 ),
-            },
-            _ => error,
-        }
+                Some(Lasting::ReadOnly) | None => return error,
+            };
+            let is_unchanged = error.kind() == ErrorKind::OutcomeUnknown
+                && self.with(ErrorKind::Corrupt, head).is_ok_and(|head| head == expected);
+            if is_unchanged { Error::with_source(kind, message, error) } else { error }
+        })
     }
 
-    fn open(storage: S, is_closed: Arc<AtomicBool>) -> Result<Self> {
+    fn open(storage: S, closed: Closed) -> Result<Self> {
         let store = guarded(&storage, S::open)?;
-        Ok(Self { storage, store: Some(store), is_closed })
+        Ok(Self { storage, store: Some(store), closed })
     }
 
     fn run(&mut self, mut calls: mpsc::Receiver<Call<S>>) {
         while let Some(call) = calls.blocking_recv() {
             call(self);
-            if self.is_closed.load(Ordering::Acquire) {
+            if self.closed.get().is_some() {
                 break;
             }
         }
+    }
+
+    /// Lets go of the store for good.
+    fn close(&mut self, answer: Error) {
+        // The first reason stays.
+        let _ = self.closed.set(answer);
+        self.let_go();
+    }
+
+    /// What failed because nothing can be written any more, and may have been made all the same, or not been made.
+    fn close_read_only(&mut self, error: Error) -> Error {
+        let message = format!(
+            "{} was closed, because its file system has become read-only: make it writable, then open it again",
+            self.storage.name()
+        );
+        let is_unknown = error.kind() == ErrorKind::OutcomeUnknown;
+        let answer = Error::with_source(ErrorKind::Closed, message.clone(), error.clone());
+        self.close(answer.clone());
+        if is_unknown { Error::with_source(ErrorKind::OutcomeUnknown, message, error) } else { answer }
     }
 
     fn let_go(&mut self) {
@@ -229,6 +256,10 @@ impl<S: Storage> Owner<S> {
             tracing::warn!("{}", error.chain());
         }
     }
+}
+
+fn closed(name: &str) -> Error {
+    Error::new(ErrorKind::Closed, format!("{name} is closed; open it again"))
 }
 
 fn guarded<S: Storage>(storage: &S, open: impl FnOnce(&S) -> Result<S::Store>) -> Result<S::Store> {
@@ -274,21 +305,24 @@ mod tests {
             self.open()
         }
         fn close(_: Head) {}
+        fn lasting(error: &Error) -> Option<Lasting> {
+            is_panic(error).then_some(Lasting::Damaged)
+        }
     }
 
     /// Sent again, such a commit would panic again, and its callers would wait for ever.
     #[test]
     fn a_commit_that_panics_is_settled_by_looking() {
-        let mut owner = Owner::open(Memory(Head::default()), Arc::default()).unwrap();
-        let panics = |_: &mut Head| -> Result<()> { panic!("page 7 is gone") };
-        let error = owner.with(ErrorKind::OutcomeUnknown, panics).unwrap_err();
-        assert!(is_panic(&error));
-        assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
-        let look = |head: &mut Head| Ok(*head);
-        let settled = owner.settle(error.clone(), Lasting::Damaged, Head::default(), look);
-        assert_eq!(settled.kind(), ErrorKind::Corrupt);
-        assert!(settled.chain().contains("page 7 is gone"), "{}", settled.chain());
-        let moved = owner.settle(error, Lasting::Damaged, Head { batch: 7, ..Head::default() }, look);
+        let mut owner = Owner::open(Memory(Head::default()), Closed::default()).unwrap();
+        let mut commit = |expected| {
+            let panics = |_: &mut Head| -> Result<Head> { panic!("page 7 is gone") };
+            owner.commit(expected, panics, |head| Ok(*head)).unwrap_err()
+        };
+        let unchanged = commit(Head::default());
+        assert_eq!(unchanged.kind(), ErrorKind::Corrupt);
+        assert!(unchanged.chain().contains("page 7 is gone"), "{}", unchanged.chain());
+        let moved = commit(Head { batch: 7, ..Head::default() });
+        assert!(is_panic(&moved));
         assert_eq!(moved.kind(), ErrorKind::OutcomeUnknown, "the commit may have been made");
     }
 }

@@ -8,7 +8,6 @@ use copyseg_core::{Batch, Catalog, Error, ErrorKind, Head, Limits, Loaded, Resul
 use copyseg_local::{Owner, Writer, resolve};
 use redb::StorageBackend;
 
-use crate::error::lasting;
 use crate::load;
 use crate::options::RedbOptions;
 use crate::source::Source;
@@ -155,18 +154,13 @@ impl Catalog for RedbCatalog {
     }
 }
 
-/// Writes on the `expected` head, and says of a failure that would come again whether anything was changed.
 fn write(
     owner: &mut Owner<Source>,
     expected: Head,
     decide: impl FnOnce(Head) -> Result<Head>,
     batch: &Batch,
 ) -> Result<Head> {
-    let written = owner.with(ErrorKind::OutcomeUnknown, |store| store.write(decide, batch));
-    written.map_err(|error| match lasting(&error) {
-        Some(why) => owner.settle(error, why, expected, |store| Ok(store.read()?.0)),
-        None => error,
-    })
+    owner.commit(expected, |store| store.write(decide, batch), |store| Ok(store.read()?.0))
 }
 
 fn fenced(name: &str, head: Head, expected: Head) -> Error {

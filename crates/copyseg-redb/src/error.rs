@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::fmt::Display;
 
 use copyseg_core::{Error, ErrorKind};
-use copyseg_local::{Lasting, classify_io, is_full, is_panic};
+use copyseg_local::{Lasting, classify_io, is_panic, lasting_io};
 
 /// An error of redb while `doing` something to a catalog that it names.
 pub(crate) fn failed(doing: impl Display, error: impl Into<redb::Error>) -> Error {
@@ -51,17 +51,19 @@ fn classify(error: &redb::Error) -> (ErrorKind, &'static str) {
     }
 }
 
-/// Why sending the same commit again would fail again, if it would.
+/// Why what failed with this error would fail again, if it would.
 pub(crate) fn lasting(error: &Error) -> Option<Lasting> {
     use redb::StorageError as E;
     if is_panic(error) {
         return Some(Lasting::Damaged);
     }
-    match error.source()?.downcast_ref()? {
-        redb::CommitError::Storage(E::Io(error)) => is_full(error).then_some(Lasting::Full),
-        redb::CommitError::Storage(E::Corrupted(_)) => Some(Lasting::Damaged),
-        _ => None,
-    }
+    let cause = error.source()?;
+    let of_system = match (cause.downcast_ref(), cause.downcast_ref()) {
+        (Some(redb::CommitError::Storage(E::Corrupted(_))), _) => return Some(Lasting::Damaged),
+        (Some(redb::CommitError::Storage(E::Io(error))), _) | (_, Some(redb::Error::Io(error))) => error,
+        _ => cause.downcast_ref()?,
+    };
+    lasting_io(of_system)
 }
 
 #[cfg(test)]
@@ -98,13 +100,16 @@ mod tests {
     #[case::disk(io::ErrorKind::StorageFull, Some(Lasting::Full))]
     #[case::quota(io::ErrorKind::QuotaExceeded, Some(Lasting::Full))]
     #[case::limit_of_the_process(io::ErrorKind::FileTooLarge, Some(Lasting::Full))]
+    #[case::read_only(io::ErrorKind::ReadOnlyFilesystem, Some(Lasting::ReadOnly))]
     #[case::passing(io::ErrorKind::TimedOut, None)]
-    fn a_commit_without_space_is_not_asked_for_again(
+    fn a_commit_that_sending_again_does_not_cure_is_not_asked_for_again(
         #[case] kind: io::ErrorKind,
         #[case] expected: Option<Lasting>,
     ) {
         let cause = redb::CommitError::Storage(redb::StorageError::Io(kind.into()));
         let error = Error::with_source(ErrorKind::OutcomeUnknown, "commit", cause);
         assert_eq!(lasting(&error), expected);
+        assert_eq!(lasting(&failed("cannot open x", redb::Error::Io(kind.into()))), expected);
+        assert_eq!(lasting(&copyseg_local::io_failed("cannot open x", kind.into())), expected);
     }
 }

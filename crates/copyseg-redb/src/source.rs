@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use copyseg_core::{Error, ErrorKind, Head, Result};
 use copyseg_local::{
-    HolderFile, Identity, Storage, check_note, describe_holder, forget_cached, io_failed, sync_folder_of,
+    HolderFile, Identity, Lasting, Storage, check_note, describe_holder, forget_cached, io_failed,
+    sync_folder_of,
 };
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, StorageBackend, StorageError};
 
-use crate::error::failed;
+use crate::error::{failed, lasting};
 use crate::file;
 use crate::options::RedbOptions;
 use crate::store::{Handle, Store, initialise};
@@ -179,6 +180,10 @@ impl Storage for Source {
 
     fn close(store: Store) {
         store.close();
+    }
+
+    fn lasting(error: &Error) -> Option<Lasting> {
+        lasting(error)
     }
 }
 

@@ -10,7 +10,6 @@ use copyseg_core::{Batch, Catalog, Error, ErrorKind, Head, Limits, Loaded, Opera
 use copyseg_local::{Owner, Writer, resolve};
 use futures::TryStreamExt;
 
-use crate::error::lasting;
 use crate::load;
 use crate::options::SledOptions;
 use crate::source::{Access, Source};
@@ -173,18 +172,13 @@ fn check_records(batch: &Batch) -> Result<()> {
     }
 }
 
-/// Writes on the `expected` head, and says of a failure that would come again whether anything was changed.
 fn write(
     owner: &mut Owner<Source>,
     expected: Head,
     decide: impl FnOnce(Head) -> Result<Head>,
     batch: &Batch,
 ) -> Result<Head> {
-    let written = owner.with(ErrorKind::OutcomeUnknown, |store| store.write(decide, batch));
-    written.map_err(|error| match lasting(&error) {
-        Some(why) => owner.settle(error, why, expected, |store| store.head()),
-        None => error,
-    })
+    owner.commit(expected, |store| store.write(decide, batch), |store| store.head())
 }
 
 fn fenced(name: &str, head: Head, expected: Head) -> Error {

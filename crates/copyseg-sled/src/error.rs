@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::io;
 
 use copyseg_core::{Error, ErrorKind};
-use copyseg_local::{Lasting, classify_io, is_full, is_panic};
+use copyseg_local::{Lasting, classify_io, is_panic, lasting_io};
 
 /// An error of sled while `doing` something to a catalog that it names.
 pub(crate) fn failed(doing: impl Display, error: sled::Error) -> Error {
@@ -18,7 +18,7 @@ pub(crate) fn is_locked(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock"))
 }
 
-/// Why sending the same commit again would fail again, if it would.
+/// Why what failed with this error would fail again, if it would.
 pub(crate) fn lasting(error: &Error) -> Option<Lasting> {
     if is_panic(error) {
         return Some(Lasting::Damaged);
@@ -29,7 +29,7 @@ pub(crate) fn lasting(error: &Error) -> Option<Lasting> {
         Some(sled::Error::Io(error)) => error,
         _ => cause.downcast_ref::<io::Error>()?,
     };
-    is_full(of_system).then_some(Lasting::Full)
+    lasting_io(of_system)
 }
 
 /// The kind of an error that left nothing changed, and what to do. An error of a commit itself never comes here: its
@@ -78,6 +78,7 @@ mod tests {
     #[rstest]
     #[case::of_sled(sled::Error::Io(io::ErrorKind::StorageFull.into()), Some(Lasting::Full))]
     #[case::of_the_sync(io::Error::from(io::ErrorKind::QuotaExceeded), Some(Lasting::Full))]
+    #[case::read_only(sled::Error::Io(io::ErrorKind::ReadOnlyFilesystem.into()), Some(Lasting::ReadOnly))]
     #[case::damage(sled::Error::Corruption { at: None, bt: () }, Some(Lasting::Damaged))]
     #[case::another_of_sled(sled::Error::Io(io::ErrorKind::TimedOut.into()), None)]
     #[case::another_of_the_sync(io::Error::from(io::ErrorKind::TimedOut), None)]

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use copyseg_core::{Error, ErrorKind, Head, Result};
 use copyseg_local::{
-    HolderFile, Identity, Note, Storage, check_note, describe_holder, forget_cached, io_failed,
+    HolderFile, Identity, Lasting, Note, Storage, check_note, describe_holder, forget_cached, io_failed,
     sync_folder_of,
 };
 use sled::{Config, Db};
 
-use crate::error::{failed, is_locked};
+use crate::error::{failed, is_locked, lasting};
 use crate::file::{self, Found, LOG, Lock, NOTE, SEGMENT_BYTES};
 use crate::keys::HEAD;
 use crate::load::Loads;
@@ -68,6 +68,10 @@ impl Storage for Source {
 
     fn close(store: Store) {
         store.close();
+    }
+
+    fn lasting(error: &Error) -> Option<Lasting> {
+        lasting(error)
     }
 }
 

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use copyseg_core::{Batch, Catalog, ErrorKind, Head, Operation, RecordKey, RecordKind, Result, Revision};
+use copyseg_core::{
+    Batch, Catalog, ErrorKind, Head, ManagerOptions, MetaManager, Operation, RecordKey, RecordKind, Result,
+    Revision,
+};
 use futures::TryStreamExt;
 use futures::future::join_all;
 
@@ -227,6 +230,21 @@ pub async fn a_full_disk_leaves_no_half_made_catalog<L: LocalCatalog>(place: &Pl
 pub async fn a_read_only_file_system_is_read_and_not_written<L: LocalCatalog>(place: &Place) {
     let Some(child) = place.start_on_small_disk(Role::TriesReadOnlyDisk, "30m") else { return };
     assert_eq!(child.succeeds(), ["went on"]);
+}
+
+pub async fn a_file_system_that_becomes_read_only_keeps_nobody_waiting_and_loses_nothing<L: LocalCatalog>(
+    place: &Place,
+) {
+    if !cfg!(target_os = "linux") {
+        return eprintln!("not tried: system calls can be made to fail on Linux alone");
+    }
+    let said = place.start(Role::LosesWritableDisk).succeeds();
+    let [acknowledged] = said.as_slice() else { panic!("{said:?}") };
+    let catalog = L::open(&place.path).await.expect("it can be opened where it can be written");
+    let manager = MetaManager::open(catalog, ManagerOptions::default()).await.expect("nothing is lost");
+    let next = manager.allocate_ids(1).await.expect("it can be written again").start;
+    assert!(next >= acknowledged.parse().expect("it is an id"), "{next} was given out before {acknowledged}");
+    manager.close().await.expect("it can be closed");
 }
 
 pub async fn without_open_files_nothing_is_lost_and_all_goes_on_once_there_are_some<L: LocalCatalog>(

@@ -5,9 +5,11 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
-use copyseg_core::{Catalog, Error, ErrorKind};
+use copyseg_core::{Catalog, Error, ErrorKind, ManagerOptions, MetaManager};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::time::timeout;
 
 use super::LocalCatalog;
 use super::cases::{Revisions, assert_holds};
@@ -17,6 +19,9 @@ pub(super) const PATH: &str = "COPYSEG_TEST_CATALOG";
 
 /// What each line begins with; the harness of the tests prints others.
 pub(super) const SAID: &str = "child: ";
+
+/// How long an answer may take on a busy machine.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// What a child does.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +38,8 @@ pub(crate) enum Role {
     CreatesOnFullDisk,
     /// Tries, on a disk that has become read-only.
     TriesReadOnlyDisk,
+    /// Has a manager of the catalog when its disk becomes read-only.
+    LosesWritableDisk,
     /// Goes on with no open files left, and then with some.
     LacksFiles,
     /// Does everything with few open files.
@@ -42,13 +49,14 @@ pub(crate) enum Role {
 impl Role {
     pub(super) const VARIABLE: &str = "COPYSEG_TEST_ROLE";
 
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Holds,
         Self::Commits,
         Self::Tries,
         Self::FillsDisk,
         Self::CreatesOnFullDisk,
         Self::TriesReadOnlyDisk,
+        Self::LosesWritableDisk,
         Self::LacksFiles,
         Self::HasFewFiles,
     ];
@@ -61,6 +69,7 @@ impl Role {
             Self::FillsDisk => "fills_disk",
             Self::CreatesOnFullDisk => "creates_on_full_disk",
             Self::TriesReadOnlyDisk => "tries_read_only_disk",
+            Self::LosesWritableDisk => "loses_writable_disk",
             Self::LacksFiles => "lacks_files",
             Self::HasFewFiles => "has_few_files",
         }
@@ -89,6 +98,7 @@ pub fn child<L: LocalCatalog>() {
             Role::FillsDisk => fills_disk::<L>(&path).await,
             Role::CreatesOnFullDisk => creates_on_full_disk::<L>(&path).await,
             Role::TriesReadOnlyDisk => tries_read_only_disk::<L>(&path).await,
+            Role::LosesWritableDisk => loses_writable_disk::<L>(&path).await,
             Role::LacksFiles => lacks_files::<L>(&path).await,
             Role::HasFewFiles => has_few_files::<L>(&path).await,
         }
@@ -188,6 +198,26 @@ async fn tries_read_only_disk<L: LocalCatalog>(path: &Path) {
     let mut revisions = Revisions::open::<L>(path).await;
     revisions.commit(8).await.expect("it can be written again");
     say("went on");
+}
+
+async fn loses_writable_disk<L: LocalCatalog>(path: &Path) {
+    let catalog = L::open(path).await.expect("nothing fails");
+    let manager = MetaManager::open(catalog, ManagerOptions::default()).await.expect("nothing fails");
+    let before = manager.allocate_ids(10).await.expect("nothing fails");
+    #[cfg(target_os = "linux")]
+    crate::system_calls::fail_in_all_threads(&crate::system_calls::WRITES, crate::system_calls::EROFS);
+    let change = async || {
+        let change = manager.allocate_ids(10);
+        let answer = timeout(ANSWER_MAX, change).await.expect("nobody waits for ever");
+        answer.expect_err("nothing can be written")
+    };
+    let first = change().await;
+    assert!(matches!(first.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Closed), "{first:?}");
+    for error in [first, change().await, change().await] {
+        assert!(error.chain().contains("read-only: make it writable, then open"), "{error:?}");
+    }
+    assert_eq!(change().await.kind(), ErrorKind::Closed);
+    say(before.end);
 }
 
 async fn lacks_files<L: LocalCatalog>(path: &Path) {
