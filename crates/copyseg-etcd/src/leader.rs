@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use copyseg_core::{Error, ErrorKind, Head, Result};
+use etcd_client::KeyValue;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -139,15 +140,22 @@ pub(crate) fn name(leader: &[u8]) -> String {
     }
 }
 
-fn held(leader: &[u8], ttl: Duration) -> Error {
-    let by = name(leader);
-    let seconds = ttl.as_secs();
-    Error::new(
-        ErrorKind::Held,
-        format!(
-            "the store in etcd is held by {by}; wait until that ends, or stop it. If it is dead, the store is free soon after {seconds} s"
+fn held(leader: &KeyValue, ttl: Duration) -> Error {
+    let by = name(leader.value());
+    let message = match leader.lease() {
+        // Not written by a leader: put right by hand, or copied from another cluster.
+        0 => format!(
+            "the store in etcd is held by {by}, and without a lease, so that it stays held whether that lives or not. \
+             If it is gone, remove the key `{}`",
+            leader.key().escape_ascii()
         ),
-    )
+        _ => format!(
+            "the store in etcd is held by {by}; wait until that ends, or stop it. If it is dead, the store is free \
+             soon after {} s",
+            ttl.as_secs()
+        ),
+    };
+    Error::new(ErrorKind::Held, message)
 }
 
 /// Renews the lease until the handle is gone. A lease that was lost is claimed anew as long as the head says that

@@ -38,7 +38,7 @@ pub(crate) struct Found {
 pub(crate) enum Claim {
     Made,
     /// Another leads; what its key says.
-    Held(Vec<u8>),
+    Held(KeyValue),
 }
 
 /// How a transaction ended.
@@ -202,7 +202,7 @@ impl Store {
         let answer = answer.await?;
         match answer.op_responses().first() {
             Some(TxnOpResponse::Get(found)) => match found.kvs().first() {
-                Some(leader) if leader.lease() != lease => Ok(Claim::Held(leader.value().to_vec())),
+                Some(leader) if leader.lease() != lease => Ok(Claim::Held(leader.clone())),
                 _ => Ok(Claim::Made),
             },
             _ => Ok(Claim::Made),

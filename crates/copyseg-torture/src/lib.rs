@@ -18,7 +18,7 @@ pub mod fuzz;
 pub mod golden;
 
 #[cfg(feature = "etcd-tests")]
-pub use etcd_member::EtcdMember;
+pub use etcd_member::{EtcdMember, EtcdValues};
 pub use instance::{Instance, or_dead, run};
 pub use model::{Program, follow, program, program_of_jumps};
 pub use storage::{Backend, Storage, TINY};

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
+#[cfg(feature = "etcd-tests")]
+#[path = "damage/etcd.rs"]
+mod etcd;
 #[path = "damage/files.rs"]
 mod files;
 #[path = "damage/records.rs"]
