@@ -191,8 +191,25 @@ pub(crate) fn begin<F: Future>(work: F, polls: u8) -> Either<Ready<F::Output>, P
     }
 }
 
+/// Asserts that other work on the same thread gets its turn while `call` is under way.
+///
+/// That it got none says little: what another thread does may be done before this one looks, nearly always if there is but
+/// one processor. So it is called again until turns were seen; a store that does the work on this thread never gives one.
+pub(crate) async fn assert_turns_for_others(mut call: impl AsyncFnMut()) {
+    const ENOUGH: u32 = 10;
+    const CALLS_MAX: u32 = 2_000;
+    let mut with_turns = 0;
+    for _ in 0..CALLS_MAX {
+        with_turns += u32::from(turns_for_others(call()).await);
+        if with_turns == ENOUGH {
+            return;
+        }
+    }
+    panic!("{} of {CALLS_MAX} calls kept the thread to themselves", CALLS_MAX - with_turns);
+}
+
 /// Runs `work`, and says whether other work on the same thread got a turn before it was done.
-pub(crate) async fn with_turns_for_others<T>(work: impl Future<Output = T>) -> (T, bool) {
+async fn turns_for_others(work: impl Future<Output = ()>) -> bool {
     let ticked = Cell::new(false);
     let ticking = async {
         loop {
@@ -200,11 +217,11 @@ pub(crate) async fn with_turns_for_others<T>(work: impl Future<Output = T>) -> (
             tokio::task::yield_now().await;
         }
     };
-    let output = match future::select(pin!(work), pin!(ticking)).await {
-        Either::Left((output, _)) => output,
+    match future::select(pin!(work), pin!(ticking)).await {
+        Either::Left(((), _)) => {}
         Either::Right((never, _)) => never,
-    };
-    (output, ticked.get())
+    }
+    ticked.get()
 }
 
 pub(crate) fn key(kind: RecordKind, id: i64) -> RecordKey {
