@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
+mod address;
 mod server;
 mod member;
 
-pub use member::{Member, free_port};
+pub use address::{free_address, host};
+pub use member::Member;
 pub use server::Server;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::Server;
+use crate::{Server, free_address};
 
 /// How long members may take to serve, on a machine that is busy compiling.
 const START_MAX: Duration = Duration::from_secs(120);
@@ -34,10 +34,7 @@ impl Member {
     /// # Panics
     /// If they cannot be started.
     pub fn cluster(server: &Server, count: usize, arguments: &[&str]) -> Vec<Self> {
-        // Held until all are chosen, so that no port is chosen twice.
-        let ports: Vec<_> = (0..2 * count).map(|_| free_port()).collect();
-        let addresses: Vec<_> = ports.iter().map(|port| port.local_addr().unwrap().to_string()).collect();
-        drop(ports);
+        let addresses: Vec<_> = (0..2 * count).map(|_| free_address().to_string()).collect();
         let (clients, peers) = addresses.split_at(count);
         let cluster: Vec<_> =
             peers.iter().enumerate().map(|(index, peer)| format!("m{index}=http://{peer}")).collect();
@@ -84,6 +81,18 @@ impl Member {
         let Ok(status) = self.ask("POST /v3/maintenance/status", "{}") else { return false };
         let leader = &status["leader"];
         leader.is_string() && *leader == status["header"]["member_id"]
+    }
+
+    /// How many keys its cluster holds.
+    ///
+    /// # Panics
+    /// If it does not say.
+    pub fn keys(&self) -> u64 {
+        // From the least key to no end, in base64.
+        const ALL: &str = r#"{"key":"AA==","range_end":"AA==","count_only":true}"#;
+        let counted = self.ask("POST /v3/kv/range", ALL).unwrap();
+        // It is a string in etcd, and left out if it is zero.
+        counted["count"].as_str().map_or(0, |count| count.parse().unwrap())
     }
 
     /// Stops it where it is, and waits until it stands still.
@@ -150,14 +159,6 @@ impl Drop for Member {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// A port nobody listens on once the listener is dropped.
-///
-/// # Panics
-/// If there is none.
-pub fn free_port() -> TcpListener {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()
 }
 
 fn spawn(server: &Server, arguments: &Vec<String>, folder: &TempDir) -> Child {

@@ -4,7 +4,6 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use copyseg_etcd::{EtcdCatalog, EtcdOptions};
-pub(crate) use copyseg_test_etcd::free_port;
 use copyseg_test_etcd::{Member as Process, Server};
 use etcd_client::Client;
 

@@ -28,7 +28,7 @@ async fn no_acknowledged_write_is_lost_whichever_members_are_killed_and_writes_r
     let mut members = Member::cluster(3, &[]);
     members.iter_mut().for_each(|member| member.serves());
     let endpoints: Vec<_> = members.iter().map(|member| member.endpoint.clone()).collect();
-    let options = EtcdOptions::new(endpoints).timeout(Duration::from_secs(2));
+    let options = EtcdOptions::new(endpoints).timeout(Duration::from_secs(5));
     let catalog = Arc::new(EtcdCatalog::open(options.clone()).await.unwrap());
     let manager = MetaManager::open(catalog, ManagerOptions::default()).await.unwrap();
     let job = manager.add_job(NewJob::default(), vec![]).await.unwrap();
