@@ -37,6 +37,10 @@ pub fn copyseg() -> &'static Path {
     })
 }
 
+/// What an operator may ask of a catalog, one of each kind.
+pub const OPERATOR_COMMANDS: [&str; 9] =
+    ["job list", "job get 1", "job cancel 1", "job rm 1", "job wait 1", "job watch", "stats", "gc", "check"];
+
 /// One run of the command to be started.
 #[derive(Debug)]
 pub struct Command(process::Command);
@@ -169,6 +173,22 @@ impl Running {
             // If it has ended instead, that is left to be found.
             let events = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
             waitid(WaitId::Pid(id), events).expect("the process can be waited for");
+        }
+    }
+
+    /// Waits until the file that it writes to says this, and gives all that is there.
+    ///
+    /// # Panics
+    /// If it ends before.
+    pub fn wait_for_note(&mut self, file: &Path, expected: &str) -> String {
+        loop {
+            let has_ended = self.has_ended();
+            let notes = std::fs::read_to_string(file).expect("the file can be read");
+            if notes.contains(expected) {
+                return notes;
+            }
+            assert!(!has_ended, "it has ended without `{expected}`: {notes}");
+            std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }
 

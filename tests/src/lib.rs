@@ -8,7 +8,7 @@ mod snapshot;
 mod restore;
 mod watch;
 
-pub use binary::{Command, Finished, Running, copyseg};
+pub use binary::{Command, Finished, OPERATOR_COMMANDS, Running, copyseg};
 pub use random::Random;
 pub use restore::{OUTCOME, Stage};
 pub use scratch::Scratch;

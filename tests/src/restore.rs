@@ -1,7 +1,7 @@
 //! Restores of a generated snapshot in a scratch directory, and what must hold when they are complete.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -71,6 +71,18 @@ impl Stage {
         while self.segment_folders() < count && !run.has_ended() {
             sleep(Duration::from_micros(200));
         }
+    }
+
+    /// A restore that stands by, having found the leader, which must stand still.
+    ///
+    /// # Panics
+    /// If it ends before, or names another leader.
+    pub fn standby(&self, restore: Command, leader: &Running) -> Running {
+        let notes = self.join("notes");
+        let mut standby = restore.stderr(File::create(&notes).expect("a file can be created")).start();
+        let note = standby.wait_for_note(&notes, "standing by");
+        assert!(note.contains(&format!("process {}", leader.id())), "{note}");
+        standby
     }
 
     /// A restore that was killed when it had copied some segments, but not all.

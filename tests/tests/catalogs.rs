@@ -4,10 +4,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::thread::sleep;
-use std::time::Duration;
 
-use copyseg_tests::{Command, Running, Stage, files_below};
+use copyseg_tests::{Command, OPERATOR_COMMANDS, Running, Stage, files_below};
 use rstest::rstest;
 use rustix::process::Signal;
 
@@ -37,17 +35,7 @@ fn a_catalog_that_a_running_restore_holds_names_the_process() {
 #[test]
 fn a_catalog_that_is_not_there_is_not_created_by_an_operator() {
     let stage = Stage::small();
-    for line in [
-        "job list",
-        "job get 1",
-        "job cancel 1",
-        "job rm 1",
-        "job wait 1",
-        "job watch",
-        "stats",
-        "gc",
-        "check",
-    ] {
+    for line in OPERATOR_COMMANDS {
         let refused = stage.command(line).args(["--catalog", "nowhere.redb", "-o", "json"]).run().exits(3);
         assert!(refused.error()["message"].as_str().unwrap().contains("nowhere.redb"), "{line}");
         assert!(!stage.join("nowhere.redb").exists(), "{line}");
@@ -129,14 +117,7 @@ fn assert_refused_untouched(stage: &Stage, file: &Path, code: &str, exit: i32) {
 fn leader_and_standby(stage: &Stage) -> (Running, Running) {
     let leader = stage.under_way();
     leader.signal(Signal::STOP);
-    let notes = stage.join("notes");
-    let standby = stage.command("restore snapshot restored --standby");
-    let standby = standby.stderr(File::create(&notes).unwrap()).start();
-    while !fs::read_to_string(&notes).unwrap().contains("standing by") {
-        sleep(Duration::from_millis(10));
-    }
-    let note = fs::read_to_string(&notes).unwrap();
-    assert!(note.contains(&format!("process {}", leader.id())), "{note}");
+    let standby = stage.standby(stage.command("restore snapshot restored --standby"), &leader);
     (leader, standby)
 }
 
@@ -195,10 +176,7 @@ impl TakenAway {
 #[case("sled")]
 fn a_catalog_removed_during_a_restore_is_asked_for_until_it_is_put_back(#[case] scheme: &str) {
     let (taken, mut run) = TakenAway::new(scheme);
-    while !fs::read_to_string(&taken.notes).unwrap().contains("replaced or removed while it was open") {
-        assert!(!run.has_ended(), "{}", fs::read_to_string(&taken.notes).unwrap());
-        sleep(Duration::from_millis(10));
-    }
+    run.wait_for_note(&taken.notes, "replaced or removed while it was open");
     assert!(!taken.catalog.exists(), "no new one in its place");
     fs::rename(&taken.away, &taken.catalog).unwrap();
     run.finish().exits(0);

@@ -1,10 +1,8 @@
 //! `copyseg job`, `gc` and `stats`: what an operator sees and steers.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::process::Stdio;
-use std::thread::sleep;
-use std::time::Duration;
 
 use copyseg_tests::{Stage, Watch, on_a_terminal};
 use rstest::rstest;
@@ -237,10 +235,8 @@ fn a_watch_beside_the_process_that_holds_a_local_catalog_names_it_and_sees_the_e
     run.signal(Signal::STOP);
     let notes = stage.join("notes");
     let watch = stage.command("job watch 1 --catalog restored");
-    let watch = watch.stdout(Stdio::piped()).stderr(File::create(&notes).unwrap()).start();
-    while !fs::read_to_string(&notes).unwrap().contains(&format!("process {}", run.id())) {
-        sleep(Duration::from_millis(10));
-    }
+    let mut watch = watch.stdout(Stdio::piped()).stderr(File::create(&notes).unwrap()).start();
+    watch.wait_for_note(&notes, &format!("process {}", run.id()));
     run.signal(Signal::CONT);
     run.finish().exits(0);
     let seen = watch.finish().exits(0).stdout;

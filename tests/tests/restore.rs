@@ -189,7 +189,7 @@ fn a_deadline_that_passed_fails_the_restore() {
 #[test]
 fn a_catalog_that_is_removed_ends_the_restore_at_its_deadline_and_the_next_one_starts_over() {
     let stage = Stage::large();
-    let mut run = stage.restore().args(["--deadline", "5s"]).start_listening();
+    let mut run = stage.restore().args(["--deadline", "15s"]).start_listening();
     stage.wait_for_segments(&mut run, 10);
     run.signal(Signal::STOP);
     fs::remove_file(stage.join("restored.copyseg.redb")).unwrap();

@@ -10,7 +10,7 @@ mod members;
 use std::thread::sleep;
 use std::time::Duration;
 
-use copyseg_tests::{Stage, Watch};
+use copyseg_tests::{OPERATOR_COMMANDS, Stage, Watch};
 use rstest::rstest;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -114,10 +114,17 @@ fn an_operator_sees_waits_and_cancels_beside_the_leader() {
     let waiting = cluster.command(&format!("job wait {id} -o json")).start_listening();
     let late = cluster.command(&format!("job wait {id} --timeout 50ms -o json")).run().exits(6);
     assert_eq!(late.error()["code"], "timed_out");
-    leader.signal(Signal::CONT);
 
-    let cancelled = cluster.command(&format!("job cancel {id} --reason mistake -o json")).run().exits(0);
-    assert_eq!(cancelled.json()["state"], "cancelled");
+    let keys = cluster.members[0].keys();
+    let cancelling = cluster.command(&format!("job cancel {id} --reason mistake -o json"));
+    let mut cancelling = cancelling.start_listening();
+    // The leader goes on when the request is there, so that it cannot end before it is asked.
+    while cluster.members[0].keys() == keys {
+        assert!(!cancelling.has_ended(), "it waits for the leader");
+        sleep(Duration::from_millis(10));
+    }
+    leader.signal(Signal::CONT);
+    assert_eq!(cancelling.finish().exits(0).json()["state"], "cancelled");
     let ended = leader.finish().exits(7);
     assert_eq!(ended.error()["code"], "job_cancelled");
     assert!(ended.stderr.contains("mistake"), "{ended:?}");
@@ -158,8 +165,10 @@ fn a_watch_beside_the_leader_sees_the_job_grow_and_ends_with_it() {
 
 #[test]
 fn a_watch_says_when_the_leader_has_died_and_goes_on_with_the_next() {
-    let cluster = Cluster::new(Stage::large());
+    let cluster = Cluster::with_lease(Stage::large(), 20);
     let leader = cluster.leader();
+    // It stands still, so that it cannot end before it is watched.
+    leader.signal(Signal::STOP);
     let mut watch = Watch::start(&cluster.stage, cluster.command("job watch -o jsonl"));
     watch.until(|line| line["waiting"].is_null());
     assert!(leader.kill(), "it was killed on its way");
@@ -205,17 +214,7 @@ fn a_job_is_cancelled_where_no_leader_lives() {
 #[test]
 fn a_store_that_is_not_there_is_not_created_by_an_operator() {
     let cluster = Cluster::new(Stage::small());
-    for line in [
-        "job list",
-        "job get 1",
-        "job cancel 1",
-        "job rm 1",
-        "job wait 1",
-        "job watch",
-        "stats",
-        "gc",
-        "check",
-    ] {
+    for line in OPERATOR_COMMANDS {
         let refused = cluster.command(line).args(["-o", "json"]).run().exits(3).error();
         assert!(
             refused["message"].as_str().unwrap().contains("there is no store at etcd://"),

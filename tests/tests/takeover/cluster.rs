@@ -1,13 +1,13 @@
 //! A restore whose catalog is in etcd members of its own.
 
-use std::fs;
 use std::ops::Range;
-use std::thread::sleep;
-use std::time::Duration;
 
 use copyseg_test_etcd::{Member, Server};
 use copyseg_tests::{Command, Running, Stage};
 use serde_json::Value;
+
+/// How long a leader that stands still counts as alive: longer than a busy machine takes to start a process.
+const LEASE_S: u32 = 10;
 
 /// A stage, and the members that its catalog is in.
 pub(crate) struct Cluster {
@@ -34,7 +34,7 @@ impl Cluster {
     pub(crate) fn of(members: usize, stage: Stage) -> Self {
         let mut members = Member::cluster(&Server::of_test(), members, &[]);
         members.iter_mut().for_each(Member::serves);
-        let mut cluster = Self { stage, members, url: String::new(), lease_s: 2 };
+        let mut cluster = Self { stage, members, url: String::new(), lease_s: LEASE_S };
         cluster.name(0..cluster.members.len());
         cluster
     }
@@ -43,9 +43,7 @@ impl Cluster {
     pub(crate) fn name(&mut self, members: Range<usize>) {
         let endpoints: Vec<_> = self.members[members].iter().map(|member| member.endpoint.as_str()).collect();
         let (endpoints, lease_s) = (endpoints.join(","), self.lease_s);
-        // A prefix of its own, should the port of one of its members go to another test's.
-        let name = self.stage.scratch.path().file_name().unwrap().to_string_lossy().replace('.', "");
-        self.url = format!("etcd://{endpoints}/{name}?lease_s={lease_s}&timeout_ms=20000");
+        self.url = format!("etcd://{endpoints}/copyseg?lease_s={lease_s}&timeout_ms=20000");
     }
 
     pub(crate) fn command(&self, line: &str) -> Command {
@@ -62,15 +60,7 @@ impl Cluster {
 
     /// A standby that has found the leader, which must stand still.
     pub(crate) fn standby(&self, leader: &Running) -> Running {
-        let notes = self.stage.join("notes");
-        let standby = self.command("restore snapshot restored --standby");
-        let standby = standby.stderr(fs::File::create(&notes).unwrap()).start();
-        while !fs::read_to_string(&notes).unwrap().contains("standing by") {
-            sleep(Duration::from_millis(10));
-        }
-        let note = fs::read_to_string(&notes).unwrap();
-        assert!(note.contains(&format!("process {} on ", leader.id())), "{note}");
-        standby
+        self.stage.standby(self.command("restore snapshot restored --standby"), leader)
     }
 
     /// The owner of the store, and what it committed last.
