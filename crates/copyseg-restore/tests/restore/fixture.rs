@@ -214,7 +214,12 @@ pub(crate) fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
                 folders.push(path);
             } else {
                 let name = text(path.strip_prefix(root).unwrap()).to_owned();
-                files.insert(name, std::fs::read(&path).unwrap());
+                match std::fs::read(&path) {
+                    Ok(content) => _ = files.insert(name, content),
+                    // A restore that is under way has put it in its place since the folder was read.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => panic!("{}: {error}", path.display()),
+                }
             }
         }
     }
