@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::join;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, oneshot};
 use tracing::{error, warn};
 
@@ -50,6 +51,11 @@ const PATIENCE_SHARE: u32 = 8;
 /// The longest such wait: nobody notices it beside a commit that takes eight times as long.
 const PATIENCE_MAX: Duration = Duration::from_millis(1);
 
+/// How long it takes, about, until the next change of a caller who was answered is in the queue (measured with a million
+/// tasks). Callers come one after the other: those of whom too many are missing prepare their changes beside the next
+/// commit instead.
+const RETURN_TIME: Duration = Duration::from_micros(30);
+
 pub(super) struct Committer {
     shared: Arc<Shared>,
     head: Head,
@@ -61,6 +67,8 @@ pub(super) struct Committer {
     /// How many callers the last commit answered, and how long it took.
     answered: usize,
     took: Duration,
+    /// States that are shown no longer, or never were. Dropping them takes long, and is done while storage works.
+    outdated: Vec<Snapshot>,
     /// Answers whoever waits and refuses whoever comes, however this ends: a catalog may panic, and the runtime may
     /// end before this has run at all.
     _end: End,
@@ -84,7 +92,17 @@ impl Committer {
         let _end = End(Arc::clone(&shared));
         let head = recovered.head;
         let hidden = recovered.hidden;
-        Self { shared, head, hidden, debt, sweeping: true, answered: 0, took: Duration::ZERO, _end }
+        Self {
+            shared,
+            head,
+            hidden,
+            debt,
+            sweeping: true,
+            answered: 0,
+            took: Duration::ZERO,
+            outdated: Vec::new(),
+            _end,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -127,11 +145,13 @@ impl Committer {
         let waiting = queued();
         // One batch takes no more than this, so that a fuller queue gains nothing.
         let enough = (answered + waiting).min(self.shared.limits.operations_max);
-        if answered == 0 || enough < 2 {
+        let patience = (self.took / PATIENCE_SHARE).min(PATIENCE_MAX);
+        let missing = u32::try_from(enough.saturating_sub(waiting)).unwrap_or(u32::MAX);
+        if answered == 0 || enough < 2 || RETURN_TIME.saturating_mul(missing) > patience {
             return;
         }
         // Not by the clock that was injected: while a test holds that still, this would go on for ever.
-        let end = Instant::now() + (self.took / PATIENCE_SHARE).min(PATIENCE_MAX);
+        let end = Instant::now() + patience;
         loop {
             tokio::task::yield_now().await;
             if queued() >= enough || Instant::now() >= end {
@@ -143,6 +163,7 @@ impl Committer {
     /// Waits for work, and looks now and then whether the store is still this manager's, because nothing but a
     /// commit would tell an idle one otherwise. Answers why there will be no more work.
     async fn wait(&mut self) -> Option<Error> {
+        self.outdated.clear();
         let retries = !self.debt.is_empty() && !self.sweeping;
         let patience = if retries { SWEEP_RETRY } else { self.shared.options.head_check };
         if tokio::time::timeout(patience, self.shared.work.notified()).await.is_ok() {
@@ -204,7 +225,9 @@ impl Committer {
         let catalog = &self.shared.catalog;
         let mut unsettled = false;
         for attempt in 0.. {
-            let error = match catalog.commit(&self.head, &next, batch).await {
+            let outdated = std::mem::take(&mut self.outdated);
+            let committed = catalog.commit(&self.head, &next, batch);
+            let error = match join(committed, async { drop(outdated) }).await.0 {
                 Ok(()) => break,
                 Err(error) if error.kind() == ErrorKind::Fenced => match catalog.head().await {
                     Ok(head) if head == next => break,
@@ -273,7 +296,7 @@ impl Committer {
         for Item { work, answer, _place } in items {
             self.account(&work);
             if let Some((state, change)) = work.publishes {
-                newest = Some(state);
+                self.outdated.extend(newest.replace(state));
                 changes.push(Arc::new(change));
             }
             answers.push(answer);
@@ -281,6 +304,7 @@ impl Committer {
         if let Some(state) = newest {
             let shared = &self.shared;
             let sender = shared.changes.lock();
+            self.outdated.push(Snapshot::clone(&shared.published.load()));
             shared.heartbeats.publish(&shared.published, state, &changes, shared.options.clock.monotonic());
             for change in changes {
                 // Nobody may be listening.
