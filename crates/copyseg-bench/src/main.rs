@@ -10,6 +10,10 @@ use copyseg_bench::rows::{Context, ROWS};
 use copyseg_bench::table::markdown;
 use copyseg_bench::{Result, growth};
 
+/// For every contender. With that of glibc, whoever drops an old state gets in the way of those who prepare new ones.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What the command line asks for.
 struct Asked {
     only: BTreeSet<String>,
