@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 mod writer;
+mod commits;
 mod holder;
 mod note;
 mod place;
@@ -14,4 +15,4 @@ pub use error::{Lasting, classify_io, guard, io_failed, is_panic, lasting_io};
 pub use holder::{HolderFile, describe_holder};
 pub use note::{Note, check_note};
 pub use place::{Identity, create_folder, forget_cached, resolve, sync_folder_of};
-pub use writer::{Owner, Storage, Writer};
+pub use writer::{Owner, Storage, Store, Writer};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use copyseg_core::{Error, ErrorKind, Head, Result};
+use copyseg_core::{Batch, Error, ErrorKind, Head, Result};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{Lasting, guard};
@@ -15,7 +15,7 @@ const QUEUE_MAX: usize = 64;
 /// Where a store is opened, and opened again after a failure. Every call runs on the thread that owns the store.
 pub trait Storage: Send + 'static {
     /// What is open.
-    type Store;
+    type Store: Store;
 
     /// The name of the storage engine, for threads and messages.
     const ENGINE: &'static str;
@@ -42,6 +42,21 @@ pub trait Storage: Send + 'static {
     fn lasting(error: &Error) -> Option<Lasting>;
 }
 
+/// An open store: a head, and records that change with it.
+pub trait Store {
+    /// The head.
+    ///
+    /// # Errors
+    /// As [`Catalog::head`](copyseg_core::Catalog::head) documents them.
+    fn head(&self) -> Result<Head>;
+
+    /// Replaces the head by what `decide` makes of it and applies `batch`, together and durably.
+    ///
+    /// # Errors
+    /// That of `decide`, and those of [`Catalog::commit`](copyseg_core::Catalog::commit).
+    fn write(&mut self, decide: impl FnOnce(Head) -> Result<Head>, batch: &Batch) -> Result<Head>;
+}
+
 /// A handle on the thread that owns a store. The thread lets go of the store when it is told to close, or when the
 /// last handle is dropped.
 pub struct Writer<S: Storage> {
@@ -51,7 +66,7 @@ pub struct Writer<S: Storage> {
 }
 
 /// What every call is answered once it is closed.
-type Closed = Arc<OnceLock<Error>>;
+pub(crate) type Closed = Arc<OnceLock<Error>>;
 
 type Call<S> = Box<dyn FnOnce(&mut Owner<S>) + Send>;
 
@@ -181,37 +196,7 @@ impl<S: Storage> Owner<S> {
         result
     }
 
-    /// Commits by `write` on the `expected` head, and says of a failure that would come again what is known, by the
-    /// `head` of the store opened again. Sending it again cures most failures, but not a full disk or damage: it must not
-    /// be asked for ever. Nothing of the commit can come later, so a head that has not moved says that nothing was changed.
-    ///
-    /// # Errors
-    /// Those of `write`.
-    pub fn commit(
-        &mut self,
-        expected: Head,
-        write: impl FnOnce(&mut S::Store) -> Result<Head>,
-        head: impl FnOnce(&mut S::Store) -> Result<Head>,
-    ) -> Result<Head> {
-        self.with(ErrorKind::OutcomeUnknown, write).map_err(|error| {
-            let (kind, message) = match S::lasting(&error) {
-                Some(Lasting::Full) => (
-                    ErrorKind::Unavailable,
-                    "nothing was changed, since no space is left on the disk; free some and try again",
-                ),
-                Some(Lasting::Damaged) => (
-                    ErrorKind::Corrupt,
-                    "nothing was changed, since the catalog is damaged; keep its files, and restore a copy of them",
-                ),
-                Some(Lasting::ReadOnly) | None => return error,
-            };
-            let is_unchanged = error.kind() == ErrorKind::OutcomeUnknown
-                && self.with(ErrorKind::Corrupt, head).is_ok_and(|head| head == expected);
-            if is_unchanged { Error::with_source(kind, message, error) } else { error }
-        })
-    }
-
-    fn open(storage: S, closed: Closed) -> Result<Self> {
+    pub(crate) fn open(storage: S, closed: Closed) -> Result<Self> {
         let store = guarded(&storage, S::open)?;
         Ok(Self { storage, store: Some(store), closed })
     }
@@ -280,49 +265,5 @@ fn unavailable(error: Error) -> Error {
             error,
         ),
         _ => error,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::is_panic;
-
-    /// A store that is only a head.
-    struct Memory(Head);
-
-    impl Storage for Memory {
-        type Store = Head;
-        const ENGINE: &'static str = "memory";
-
-        fn name(&self) -> String {
-            "the catalog in memory".into()
-        }
-        fn open(&self) -> Result<Head> {
-            Ok(self.0)
-        }
-        fn reopen(&self) -> Result<Head> {
-            self.open()
-        }
-        fn close(_: Head) {}
-        fn lasting(error: &Error) -> Option<Lasting> {
-            is_panic(error).then_some(Lasting::Damaged)
-        }
-    }
-
-    /// Sent again, such a commit would panic again, and its callers would wait for ever.
-    #[test]
-    fn a_commit_that_panics_is_settled_by_looking() {
-        let mut owner = Owner::open(Memory(Head::default()), Closed::default()).unwrap();
-        let mut commit = |expected| {
-            let panics = |_: &mut Head| -> Result<Head> { panic!("page 7 is gone") };
-            owner.commit(expected, panics, |head| Ok(*head)).unwrap_err()
-        };
-        let unchanged = commit(Head::default());
-        assert_eq!(unchanged.kind(), ErrorKind::Corrupt);
-        assert!(unchanged.chain().contains("page 7 is gone"), "{}", unchanged.chain());
-        let moved = commit(Head { batch: 7, ..Head::default() });
-        assert!(is_panic(&moved));
-        assert_eq!(moved.kind(), ErrorKind::OutcomeUnknown, "the commit may have been made");
     }
 }

@@ -5,13 +5,12 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use copyseg_core::{Batch, Catalog, Error, ErrorKind, Head, Limits, Loaded, Result};
-use copyseg_local::{Owner, Writer, resolve};
+use copyseg_local::{Writer, resolve};
 use redb::StorageBackend;
 
 use crate::load;
 use crate::options::RedbOptions;
 use crate::source::Source;
-use crate::store::Store;
 
 /// redb itself sets no bounds. A batch is held in memory until it is written, and everybody waits for it: with
 /// these, a quarter of the default cache, and below 0.1 s for new records, 0.4 s for scattered ones (measured).
@@ -116,12 +115,7 @@ impl RedbCatalog {
 #[async_trait]
 impl Catalog for RedbCatalog {
     async fn acquire(&self) -> Result<Head> {
-        let nothing = Batch::from_iter([]);
-        let work = move |owner: &mut Owner<Source>| {
-            let head = owner.with(ErrorKind::Corrupt, |store: &mut Store| Ok(store.read()?.0))?;
-            write(owner, head, |head| head.acquired(), &nothing)
-        };
-        self.writer.call(work).await
+        self.writer.acquire().await
     }
 
     async fn load(&self) -> Result<Loaded> {
@@ -132,17 +126,11 @@ impl Catalog for RedbCatalog {
 
     async fn commit(&self, expected: &Head, next: &Head, batch: &Batch) -> Result<()> {
         LIMITS.check(batch)?;
-        let (expected, next, batch) = (*expected, *next, batch.clone());
-        let name = self.writer.name().to_owned();
-        let decide =
-            move |head: Head| if head == expected { Ok(next) } else { Err(fenced(&name, head, expected)) };
-        let work = move |owner: &mut Owner<Source>| write(owner, expected, decide, &batch);
-        self.writer.call(work).await.map(drop)
+        self.writer.commit(expected, next, batch).await
     }
 
     async fn head(&self) -> Result<Head> {
-        let read = |store: &mut Store| Ok(store.read()?.0);
-        self.writer.call(move |owner| owner.with(ErrorKind::Corrupt, read)).await
+        self.writer.head().await
     }
 
     fn limits(&self) -> Limits {
@@ -152,21 +140,4 @@ impl Catalog for RedbCatalog {
     async fn close(&self) -> Result<()> {
         self.writer.close().await
     }
-}
-
-fn write(
-    owner: &mut Owner<Source>,
-    expected: Head,
-    decide: impl FnOnce(Head) -> Result<Head>,
-    batch: &Batch,
-) -> Result<Head> {
-    owner.commit(expected, |store| store.write(decide, batch), |store| Ok(store.read()?.0))
-}
-
-fn fenced(name: &str, head: Head, expected: Head) -> Error {
-    let message = format!(
-        "{name} is at revision {} of epoch {}, not at revision {} of epoch {}: another writer has moved it",
-        head.revision, head.epoch, expected.revision, expected.epoch
-    );
-    Error::new(ErrorKind::Fenced, message)
 }

@@ -47,34 +47,6 @@ impl Store {
         Ok((self.decode_head(head)?, transaction))
     }
 
-    /// Replaces the head by what `decide` makes of it and applies `batch`, together and durably.
-    pub(crate) fn write(&mut self, decide: impl FnOnce(Head) -> Result<Head>, batch: &Batch) -> Result<Head> {
-        let doing = format!("cannot write to {}", self.name);
-        let database = self.writable()?;
-        let begin = || -> Result<_, redb::Error> {
-            let mut transaction = database.begin_write()?;
-            transaction.set_durability(Durability::Immediate)?;
-            let head = head_bytes(&transaction.open_table(META)?)?;
-            Ok((head, transaction))
-        };
-        let (head, transaction) = begin().map_err(|error| failed(&doing, error))?;
-        let next = decide(self.decode_head(head)?)?;
-        apply(&transaction, &next, batch).map_err(|error| failed(&doing, error))?;
-        transaction.commit().map_err(|error| {
-            let message = format!(
-                "{} did not say whether a commit was made; it is opened again at the next call, and sending the same \
-                 commit again settles it",
-                self.name
-            );
-            Error::with_source(ErrorKind::OutcomeUnknown, message, error)
-        })?;
-        self.check_place()?;
-        if let Some(note) = &self.note {
-            note.write(&next);
-        }
-        Ok(next)
-    }
-
     /// Whether redb finds its file sound; `None` if records are being read from it.
     pub(crate) fn check_integrity(&mut self) -> Result<Option<bool>> {
         let doing = format!("cannot check {}", self.name);
@@ -136,6 +108,39 @@ impl Store {
             )),
             _ => Ok(()),
         }
+    }
+}
+
+impl copyseg_local::Store for Store {
+    fn head(&self) -> Result<Head> {
+        Ok(self.read()?.0)
+    }
+
+    fn write(&mut self, decide: impl FnOnce(Head) -> Result<Head>, batch: &Batch) -> Result<Head> {
+        let doing = format!("cannot write to {}", self.name);
+        let database = self.writable()?;
+        let begin = || -> Result<_, redb::Error> {
+            let mut transaction = database.begin_write()?;
+            transaction.set_durability(Durability::Immediate)?;
+            let head = head_bytes(&transaction.open_table(META)?)?;
+            Ok((head, transaction))
+        };
+        let (head, transaction) = begin().map_err(|error| failed(&doing, error))?;
+        let next = decide(self.decode_head(head)?)?;
+        apply(&transaction, &next, batch).map_err(|error| failed(&doing, error))?;
+        transaction.commit().map_err(|error| {
+            let message = format!(
+                "{} did not say whether a commit was made; it is opened again at the next call, and sending the same \
+                 commit again settles it",
+                self.name
+            );
+            Error::with_source(ErrorKind::OutcomeUnknown, message, error)
+        })?;
+        self.check_place()?;
+        if let Some(note) = &self.note {
+            note.write(&next);
+        }
+        Ok(next)
     }
 }
 

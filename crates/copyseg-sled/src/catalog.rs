@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use copyseg_core::{Batch, Catalog, Error, ErrorKind, Head, Limits, Loaded, Operation, Result};
-use copyseg_local::{Owner, Writer, resolve};
+use copyseg_local::{Writer, resolve};
 use futures::TryStreamExt;
 
 use crate::load;
@@ -117,12 +117,7 @@ impl SledCatalog {
 #[async_trait]
 impl Catalog for SledCatalog {
     async fn acquire(&self) -> Result<Head> {
-        let nothing = Batch::from_iter([]);
-        let work = move |owner: &mut Owner<Source>| {
-            let head = owner.with(ErrorKind::Corrupt, |store: &mut Store| store.head())?;
-            write(owner, head, |head| head.acquired(), &nothing)
-        };
-        self.writer.call(work).await
+        self.writer.acquire().await
     }
 
     async fn load(&self) -> Result<Loaded> {
@@ -134,16 +129,11 @@ impl Catalog for SledCatalog {
     async fn commit(&self, expected: &Head, next: &Head, batch: &Batch) -> Result<()> {
         LIMITS.check(batch)?;
         check_records(batch)?;
-        let (expected, next, batch) = (*expected, *next, batch.clone());
-        let name = self.writer.name().to_owned();
-        let decide =
-            move |head: Head| if head == expected { Ok(next) } else { Err(fenced(&name, head, expected)) };
-        let work = move |owner: &mut Owner<Source>| write(owner, expected, decide, &batch);
-        self.writer.call(work).await.map(drop)
+        self.writer.commit(expected, next, batch).await
     }
 
     async fn head(&self) -> Result<Head> {
-        self.writer.call(|owner| owner.with(ErrorKind::Corrupt, |store| store.head())).await
+        self.writer.head().await
     }
 
     fn limits(&self) -> Limits {
@@ -170,21 +160,4 @@ fn check_records(batch: &Batch) -> Result<()> {
             ),
         )),
     }
-}
-
-fn write(
-    owner: &mut Owner<Source>,
-    expected: Head,
-    decide: impl FnOnce(Head) -> Result<Head>,
-    batch: &Batch,
-) -> Result<Head> {
-    owner.commit(expected, |store| store.write(decide, batch), |store| store.head())
-}
-
-fn fenced(name: &str, head: Head, expected: Head) -> Error {
-    let message = format!(
-        "{name} is at revision {} of epoch {}, not at revision {} of epoch {}: another writer has moved it",
-        head.revision, head.epoch, expected.revision, expected.epoch
-    );
-    Error::new(ErrorKind::Fenced, message)
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use copyseg_core::{Error, ErrorKind, Head, Result};
 use copyseg_local::{
-    HolderFile, Identity, Lasting, Note, Storage, check_note, describe_holder, forget_cached, io_failed,
-    sync_folder_of,
+    HolderFile, Identity, Lasting, Note, Storage, Store as _, check_note, describe_holder, forget_cached,
+    io_failed, sync_folder_of,
 };
 use sled::{Config, Db};
 

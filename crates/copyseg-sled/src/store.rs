@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use copyseg_core::{Batch, Error, ErrorKind, Head, Operation, Record, Result};
-use copyseg_local::{HolderFile, Identity, Note};
+use copyseg_local::{HolderFile, Identity, Note, Store as _};
 use sled::Db;
 use tempfile::TempDir;
 
@@ -52,16 +52,6 @@ pub(crate) struct Log {
 }
 
 impl Store {
-    /// The head.
-    pub(crate) fn head(&self) -> Result<Head> {
-        let doing = || format!("cannot read {}", self.name);
-        let damaged =
-            || format!("the head of {} is damaged; keep the folder, and restore a copy of it", self.name);
-        let bytes = self.database.get(HEAD).map_err(|error| failed(doing(), error))?;
-        let bytes = bytes.ok_or_else(|| Error::new(ErrorKind::Corrupt, damaged()))?;
-        Head::from_bytes(&bytes).map_err(|error| Error::with_source(ErrorKind::Corrupt, damaged(), error))
-    }
-
     /// The head, and a load of the records as they are now.
     pub(crate) fn begin_load(&mut self) -> Result<(Head, Ticket)> {
         Ok((self.head()?, self.loads.begin()))
@@ -72,8 +62,32 @@ impl Store {
         self.loads.next_page(ticket, &self.database, &self.name)
     }
 
-    /// Replaces the head by what `decide` makes of it and applies `batch`, together and durably.
-    pub(crate) fn write(&mut self, decide: impl FnOnce(Head) -> Result<Head>, batch: &Batch) -> Result<Head> {
+    /// Lets go of the folder. Every commit is durable already.
+    pub(crate) fn close(self) {
+        let Self { holder, wake, database, access, lock, name, .. } = self;
+        drop(holder);
+        drop(wake);
+        drop(database);
+        if let Access::Read(copy) = access
+            && let Err(error) = copy.close()
+        {
+            tracing::warn!(%error, "cannot remove the copy of {name} that was read");
+        }
+        drop(lock);
+    }
+}
+
+impl copyseg_local::Store for Store {
+    fn head(&self) -> Result<Head> {
+        let doing = || format!("cannot read {}", self.name);
+        let damaged =
+            || format!("the head of {} is damaged; keep the folder, and restore a copy of it", self.name);
+        let bytes = self.database.get(HEAD).map_err(|error| failed(doing(), error))?;
+        let bytes = bytes.ok_or_else(|| Error::new(ErrorKind::Corrupt, damaged()))?;
+        Head::from_bytes(&bytes).map_err(|error| Error::with_source(ErrorKind::Corrupt, damaged(), error))
+    }
+
+    fn write(&mut self, decide: impl FnOnce(Head) -> Result<Head>, batch: &Batch) -> Result<Head> {
         let Access::Write(log) = &self.access else {
             let message = format!("{} was opened only to be read; open it for writing", self.name);
             return Err(Error::new(ErrorKind::Unsupported, message));
@@ -101,20 +115,6 @@ impl Store {
         log.note.write(&next);
         collect_garbage();
         Ok(next)
-    }
-
-    /// Lets go of the folder. Every commit is durable already.
-    pub(crate) fn close(self) {
-        let Self { holder, wake, database, access, lock, name, .. } = self;
-        drop(holder);
-        drop(wake);
-        drop(database);
-        if let Access::Read(copy) = access
-            && let Err(error) = copy.close()
-        {
-            tracing::warn!(%error, "cannot remove the copy of {name} that was read");
-        }
-        drop(lock);
     }
 }
 
