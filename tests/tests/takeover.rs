@@ -7,6 +7,7 @@ mod cluster;
 #[path = "takeover/members.rs"]
 mod members;
 
+use std::net::TcpListener;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -94,6 +95,16 @@ fn a_restore_is_the_same_whichever_members_of_the_cluster_are_named() {
     cluster.name(0..1);
     let again = cluster.command("restore snapshot restored").run().exits(0);
     assert!(again.stdout.contains("already restored"), "{again:?}");
+}
+
+#[test]
+fn a_wait_ends_in_time_though_the_catalog_never_answers() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("etcd://{}/x?timeout_ms=60000", silent.local_addr().unwrap());
+    let wait = format!("job wait 1 --timeout 200ms -o json --catalog {url}");
+    let error = Stage::small().command(&wait).run().exits(6).error();
+    assert_eq!(error["code"], "timed_out");
+    assert!(error["message"].as_str().unwrap().contains("the catalog does not answer"), "{error}");
 }
 
 #[test]

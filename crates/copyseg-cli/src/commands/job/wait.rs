@@ -19,22 +19,26 @@ pub(super) async fn run(
     timeout: Option<Duration>,
 ) -> Result<(), Failure> {
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let wait = Wait { output, id, deadline, told: String::new() };
-    signals::until_stopped(async |stop| wait.run(Observer::open(url, stop).await?).await).await
+    let wait = Wait { output, id, deadline, told: "the catalog does not answer".into() };
+    signals::until_stopped(async |stop| {
+        let observer = wait.in_time(Observer::open(url, stop)).await??;
+        wait.run(observer).await
+    })
+    .await
 }
 
 struct Wait {
     output: Output,
     id: JobId,
     deadline: Option<Instant>,
-    /// What people were told last.
+    /// What people were told last, or will be told if nothing else is known when the time is over.
     told: String,
 }
 
 impl Wait {
     async fn run(mut self, mut observer: Observer<'_>) -> Result<(), Failure> {
         loop {
-            match observer.look().await? {
+            match self.in_time(observer.look()).await?? {
                 Look::Snapshot(snapshot, is_held) if self.has_completed(&snapshot, is_held)? => return Ok(()),
                 Look::Snapshot(..) => {}
                 Look::Held(error) => self.tell(error.to_string()),
