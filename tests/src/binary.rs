@@ -23,10 +23,14 @@ pub fn copyseg() -> &'static Path {
             Some(profile) => profile,
             None => panic!("{} names no profile", directory.display()),
         };
+        let features = match cfg!(feature = "etcd-tests") {
+            true => "copyseg-cli/sled,copyseg-cli/etcd",
+            false => "copyseg-cli/sled",
+        };
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let built = process::Command::new(cargo)
-            .args(["build", "--quiet", "--package", "copyseg-cli", "--bin", "copyseg", "--profile", profile])
-            .args(["--features", if cfg!(feature = "etcd-tests") { "sled,etcd" } else { "sled" }])
+            // As the README has it run, so that the crates it needs are built only once.
+            .args(["build", "--quiet", "--bin", "copyseg", "--profile", profile, "--features", features])
             .arg("--target-dir")
             .arg(build_directory())
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

@@ -12,6 +12,9 @@ use crate::Outcome;
 use crate::cargo::build_tests;
 use crate::workspace::root;
 
+/// A network that fails for a moment fails no check; cargo and pip try again by themselves.
+const APT_RETRIES: [&str; 2] = ["-o", "Acquire::Retries=5"];
+
 /// `cargo xtask etcd`: what can go wrong with a cluster, done to members that the tests start themselves; and what can go
 /// wrong with the processes that use one.
 pub(crate) fn run() -> Outcome {
@@ -65,7 +68,9 @@ pub(crate) fn provide_killable() -> Result<Server, String> {
     fs::create_dir_all(&unpacked).map_err(|error| format!("{}: {error}", unpacked.display()))?;
     apt_get(&["update"])
         .and_then(|()| {
-            succeed(Command::new("apt-get").args(["download", "etcd-server"]).current_dir(&unpacked))
+            let mut download = Command::new("apt-get");
+            download.args(APT_RETRIES).args(["download", "etcd-server"]);
+            succeed(download.current_dir(&unpacked))
         })
         .and_then(|()| {
             succeed(Command::new("sh").args(["-c", "dpkg-deb -x etcd-server*.deb ."]).current_dir(&unpacked))
@@ -104,7 +109,7 @@ fn install(package: &str) -> Outcome {
 fn apt_get(arguments: &[&str]) -> Outcome {
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
     let (program, first): (&str, &[&str]) = if is_root { ("apt-get", &[]) } else { ("sudo", &["apt-get"]) };
-    succeed(Command::new(program).args(first).args(arguments))
+    succeed(Command::new(program).args(first).args(APT_RETRIES).args(arguments))
 }
 
 fn succeed(command: &mut Command) -> Outcome {

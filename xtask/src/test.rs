@@ -11,7 +11,7 @@ pub(crate) fn run() -> Outcome {
     cargo(&["test", "--workspace", "--exclude", "copyseg-shuttle-core", "--doc", "--quiet"])?;
     run_tests(&["--package", "copyseg", "--no-default-features"])?;
     // The tests that start the command build it themselves, so; the time that takes is not theirs.
-    cargo(&["build", "--package", "copyseg-cli", "--features", "sled"])?;
+    cargo(&["build", "--bin", "copyseg", "--features", "copyseg-cli/sled"])?;
     run_tests(&["--workspace", "--features", "copyseg/etcd,copyseg/sled"])
 }
 
