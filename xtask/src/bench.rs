@@ -61,21 +61,32 @@ pub(crate) fn run() -> Outcome {
 
 fn asked(mut arguments: impl Iterator<Item = String>) -> Result<Asked, String> {
     let mut asked = Asked { arguments: Vec::new(), needs_etcd: true, writes: false };
+    let mut draws = false;
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--write" => asked.writes = true,
             "--growth" => {
-                asked.needs_etcd = false;
-                asked.arguments.extend([argument, "docs/performance".into()]);
+                draws = true;
+                let (folder, machine) = ("docs/performance".into(), machine());
+                asked.arguments.extend([argument, folder, "--machine".into(), machine]);
             }
             "--only" => {
-                let only = arguments.next().ok_or("--only needs the names of rows, such as P1,P6")?;
+                let only =
+                    arguments.next().ok_or("--only needs the names of rows or curves, such as P1,P6")?;
                 asked.needs_etcd = only.split(',').any(|row| ON_ETCD.contains(&row));
                 asked.arguments.extend([argument, only]);
             }
-            _ => return Err("usage: cargo xtask bench [--only P1,P6] [--growth] [--write]".into()),
+            "--turns" => {
+                let turns = arguments.next().ok_or("--turns needs a number")?;
+                asked.arguments.extend([argument, turns]);
+            }
+            _ => {
+                let usage = "usage: cargo xtask bench [--only P1,P6] [--turns N] [--growth] [--write]";
+                return Err(usage.into());
+            }
         }
     }
+    asked.needs_etcd &= !draws;
     Ok(asked)
 }
 

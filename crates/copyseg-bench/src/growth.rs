@@ -4,9 +4,11 @@ mod plot;
 mod tasks;
 mod changes;
 
-use std::fmt::Write;
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
+use std::time::Instant;
 
 use crate::Result;
 use crate::measure::Unit;
@@ -14,8 +16,6 @@ use crate::rows::Context;
 
 /// One picture: how `what` grows.
 pub struct Curve {
-    /// The name of its file.
-    pub name: &'static str,
     /// What is measured.
     pub what: &'static str,
     /// What grows.
@@ -31,40 +31,72 @@ pub struct Curve {
 /// A contender: its name, and a figure for each size.
 pub type Line = (&'static str, Vec<(f64, f64)>);
 
-/// What measures a curve.
-type Measured = fn(&Context) -> Result<Curve>;
+/// A curve: the name of its file, and what measures it.
+type Measured = (&'static str, fn(&Context) -> Result<Curve>);
 
-const CURVES: [Measured; 8] = [
-    tasks::read,
-    tasks::update,
-    tasks::recovery,
-    tasks::memory,
-    changes::writers,
-    changes::transactions,
-    changes::segments,
-    changes::written,
+/// Every curve, in the order of the document.
+const CURVES: [Measured; 9] = [
+    ("read", tasks::read),
+    ("update", tasks::update),
+    ("recovery", tasks::recovery),
+    ("memory", tasks::memory),
+    ("held", tasks::held),
+    ("writers", changes::writers),
+    ("transactions", changes::transactions),
+    ("segments", changes::segments),
+    ("written", changes::written),
 ];
 
-/// Measures every curve and writes pictures and numbers into `folder`.
+/// The names of all curves.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    CURVES.into_iter().map(|(name, _)| name)
+}
+
+/// Measures the curves in `only`, or every one if there are none, and writes pictures and numbers into `folder`, with
+/// what `machine` says of where and when. What is there of other curves stays.
 ///
 /// # Errors
 /// Those of the measurements, and of writing.
-pub fn write(context: &Context, folder: &Path) -> Result<()> {
+pub fn write(context: &Context, folder: &Path, only: &BTreeSet<String>, machine: &str) -> Result<()> {
     fs::create_dir_all(folder)?;
-    let mut text = String::from(
-        "# How cost grows\n\nWritten by `cargo xtask bench --growth`; medians of 5 unless said otherwise.\n",
-    );
-    for measure in CURVES {
+    let document = folder.join("growth.md");
+    for (name, measure) in CURVES {
+        if !only.is_empty() && !only.contains(name) {
+            continue;
+        }
+        let start = Instant::now();
         let curve = measure(context)?;
-        let file = format!("{}.svg", curve.name);
-        plot::draw(&curve, &folder.join(&file))?;
-        write!(text, "\n## {}, by {}\n\n![{}]({file})\n\n", curve.what, curve.by, curve.what)?;
-        text.push_str(&numbers(&curve));
-        write!(text, "\n{}\n", curve.why)?;
-        eprintln!("{} is drawn", curve.name);
-        fs::write(folder.join("growth.md"), &text)?;
+        let seconds = start.elapsed().as_secs_f64();
+        plot::draw(&curve, &folder.join(format!("{name}.svg")))?;
+        let written = fs::read_to_string(&document).unwrap_or_default();
+        let section = section(name, &curve, &format!("{machine} It took {seconds:.0} s."));
+        fs::write(&document, with_section(&written, name, &section))?;
+        writeln!(std::io::stderr(), "{name}: {seconds:.0} s")?;
     }
     Ok(())
+}
+
+fn section(name: &str, curve: &Curve, measured: &str) -> String {
+    let title = format!("{}, by {}", curve.what, curve.by);
+    format!("## {title}\n\n![{title}]({name}.svg)\n\n{}\n{}\n\n{measured}\n", numbers(curve), curve.why)
+}
+
+const TITLE: &str = "# How cost grows\n\nWritten by `cargo xtask bench --growth`; medians of 5 turns unless said otherwise.\n";
+
+/// The document with this section in the place of the curve's last one, and all sections in the order of the curves.
+fn with_section(document: &str, name: &str, section: &str) -> String {
+    let mark = |name: &str| format!("\n<!-- {name} -->\n\n");
+    let mut text = String::from(TITLE);
+    for other in names() {
+        let old =
+            document.split_once(&mark(other)).map(|(_, rest)| rest.split("\n<!-- ").next().unwrap_or(rest));
+        let kept = if other == name { Some(section) } else { old };
+        if let Some(kept) = kept {
+            text.push_str(&mark(other));
+            text.push_str(kept);
+        }
+    }
+    text
 }
 
 /// The figures as a table: a line for each size, a column for each contender.
@@ -94,10 +126,17 @@ mod tests {
     #[test]
     fn a_curve_is_drawn_and_its_numbers_are_listed() {
         let lines = vec![("copyseg", vec![(1.0, 10.0), (10.0, 20.0)]), ("reference", vec![(10.0, 400.0)])];
-        let curve = Curve { name: "a", what: "A read", by: "tasks", unit: Unit::Nanos, lines, why: "" };
+        let curve = Curve { what: "A read", by: "tasks", unit: Unit::Nanos, lines, why: "" };
         let folder = tempfile::tempdir().unwrap();
         plot::draw(&curve, &folder.path().join("a.svg")).unwrap();
         assert!(fs::read_to_string(folder.path().join("a.svg")).unwrap().contains("copyseg"));
         assert!(numbers(&curve).ends_with("| 1 | 10 ns |  |\n| 10 | 20 ns | 400 ns |\n"));
+    }
+
+    #[test]
+    fn a_curve_that_is_measured_again_leaves_the_others_as_they_are() {
+        let both = with_section(&with_section("", "update", "two\n"), "read", "one\n");
+        assert_eq!(both, format!("{TITLE}\n<!-- read -->\n\none\n\n<!-- update -->\n\ntwo\n"));
+        assert_eq!(with_section(&both, "read", "new\n"), both.replace("one", "new"));
     }
 }

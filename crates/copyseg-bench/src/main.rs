@@ -1,11 +1,12 @@
-//! `copyseg-bench [--only P1,P6] [--growth FOLDER] [--etcd HOST:PORT,…] [--scratch FOLDER]`: prints the table, or draws how
-//! cost grows. `cargo xtask bench` builds it, starts etcd and runs it.
+//! `copyseg-bench [--only P1,P6] [--growth FOLDER [--machine TEXT]] [--turns N] [--etcd HOST:PORT,…] [--scratch FOLDER]`:
+//! prints the table, or draws how cost grows. `cargo xtask bench` builds it, starts etcd and runs it.
 
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use copyseg_bench::measure::set_turns;
 use copyseg_bench::rows::{Context, ROWS};
 use copyseg_bench::table::markdown;
 use copyseg_bench::{Result, growth};
@@ -18,6 +19,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Asked {
     only: BTreeSet<String>,
     growth: Option<PathBuf>,
+    machine: String,
     etcd: Option<String>,
     scratch: PathBuf,
 }
@@ -26,7 +28,7 @@ fn main() -> Result<()> {
     let asked = asked(std::env::args().skip(1))?;
     let context = Context::new(&asked.scratch, asked.etcd)?;
     if let Some(folder) = &asked.growth {
-        return growth::write(&context, folder);
+        return growth::write(&context, folder, &asked.only, &asked.machine);
     }
     let mut rows = Vec::new();
     for (id, measure) in ROWS {
@@ -52,19 +54,31 @@ fn main() -> Result<()> {
 }
 
 fn asked(mut arguments: impl Iterator<Item = String>) -> Result<Asked> {
-    let mut asked = Asked { only: BTreeSet::new(), growth: None, etcd: None, scratch: std::env::temp_dir() };
+    let mut asked = Asked {
+        only: BTreeSet::new(),
+        growth: None,
+        machine: String::new(),
+        etcd: None,
+        scratch: std::env::temp_dir(),
+    };
     while let Some(argument) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("`{argument}` needs a value"))?;
         match argument.as_str() {
             "--only" => asked.only.extend(value.split(',').map(str::to_owned)),
             "--growth" => asked.growth = Some(value.into()),
+            "--machine" => asked.machine = value,
+            "--turns" => set_turns(value.parse()?),
             "--etcd" => asked.etcd = Some(value),
             "--scratch" => asked.scratch = value.into(),
             _ => return Err(format!("`{argument}` is not an option").into()),
         }
     }
-    match asked.only.iter().find(|only| !ROWS.iter().any(|(id, _)| id == only)) {
-        Some(unknown) => Err(format!("there is no row `{unknown}`").into()),
+    let known: BTreeSet<&str> = match asked.growth {
+        Some(_) => growth::names().collect(),
+        None => ROWS.iter().map(|(id, _)| *id).collect(),
+    };
+    match asked.only.iter().find(|only| !known.contains(only.as_str())) {
+        Some(unknown) => Err(format!("there is no `{unknown}`, but {known:?}").into()),
         None => Ok(asked),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hint::black_box;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,17 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::Result;
 use crate::workload::Random;
 
-/// How often every contender has its turn.
-pub const REPEATS: usize = 5;
+static TURNS: AtomicUsize = AtomicUsize::new(5);
+
+/// How often every contender has its turn: 5 times, unless [`set_turns`] says otherwise.
+pub fn turns() -> usize {
+    TURNS.load(Ordering::Relaxed)
+}
+
+/// Fewer turns for a quick look, or more for a steadier median.
+pub fn set_turns(turns: usize) {
+    TURNS.store(turns.max(1), Ordering::Relaxed);
+}
 
 /// One figure for each repeat.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -100,12 +109,12 @@ impl fmt::Display for Digits {
 /// A contender: runs once and answers its figure.
 pub type Contender<'a> = &'a mut dyn FnMut() -> Result<f64>;
 
-/// Lets the contenders take turns, [`REPEATS`] times after one turn that does not count.
+/// Lets the contenders take turns, [`turns`] times after one turn that does not count.
 ///
 /// # Errors
 /// The first error of a contender.
 pub fn alternate<const N: usize>(contenders: [Contender<'_>; N]) -> Result<[Samples; N]> {
-    alternate_times(REPEATS, true, contenders)
+    alternate_times(turns(), true, contenders)
 }
 
 /// Lets the contenders take turns, `repeats` times, after one turn that does not count if `warm_up`.
@@ -209,8 +218,8 @@ mod tests {
             Ok(name)
         };
         let [first, second] = alternate([&mut || turn(1.0), &mut || turn(2.0)]).unwrap();
-        assert_eq!((first.0, second.0), (vec![1.0; REPEATS], vec![2.0; REPEATS]));
-        assert_eq!(*order.borrow(), [1.0, 2.0].repeat(REPEATS + 1));
+        assert_eq!((first.0, second.0), (vec![1.0; turns()], vec![2.0; turns()]));
+        assert_eq!(*order.borrow(), [1.0, 2.0].repeat(turns() + 1));
     }
 
     #[test]

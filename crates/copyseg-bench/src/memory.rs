@@ -42,19 +42,49 @@ pub struct Footprint {
 /// # Errors
 /// If the process fails, or was not built.
 pub fn measure_in_child(holder: Holder, records: &Path, workload: Workload) -> Result<Footprint> {
+    let (tasks, jobs) = (workload.tasks.to_string(), workload.jobs.to_string());
+    match figures(&[holder.as_str(), &records.to_string_lossy(), &tasks, &jobs])?.as_slice() {
+        [allocated, resident] => Ok(Footprint { allocated: *allocated, resident: *resident }),
+        figures => Err(format!("{PROGRAM} said {figures:?}").into()),
+    }
+}
+
+/// What a snapshot keeps that is held while updates pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// What the store takes without it, in bytes.
+    pub store: u64,
+    /// So many updates that have passed, and the bytes that are there for the snapshot alone.
+    pub kept: Vec<(u64, u64)>,
+    /// What is left when the snapshot is let go, in bytes.
+    pub left: u64,
+}
+
+/// Holds a snapshot of a million tasks in a new process, while each of them is changed.
+///
+/// # Errors
+/// If the process fails, or was not built.
+pub fn measure_held() -> Result<Held> {
+    let figures = figures(&["held"])?;
+    let [store, kept @ .., left] = figures.as_slice() else {
+        return Err(format!("{PROGRAM} said {figures:?}").into());
+    };
+    let kept = kept.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+    Ok(Held { store: *store, kept, left: *left })
+}
+
+/// The numbers that the program says.
+fn figures(arguments: &[&str]) -> Result<Vec<u64>> {
     let program = std::env::current_exe()?.with_file_name(PROGRAM);
     let output = Command::new(&program)
-        .arg(holder.as_str())
-        .arg(records)
-        .args([workload.tasks.to_string(), workload.jobs.to_string()])
+        .args(arguments)
         .output()
         .map_err(|error| format!("{}: {error}", program.display()))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut figures = text.split_whitespace().map(str::parse);
-    match (figures.next(), figures.next()) {
-        (Some(Ok(allocated)), Some(Ok(resident))) => Ok(Footprint { allocated, resident }),
-        _ => Err(format!("{PROGRAM}: {}", String::from_utf8_lossy(&output.stderr)).into()),
+    if !output.status.success() {
+        return Err(format!("{PROGRAM}: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(text.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?)
 }
 
 /// The memory of this process, in bytes.

@@ -215,10 +215,11 @@ impl Catalog for IdleCatalog {
     }
 }
 
-/// Passes every call on and counts what is committed.
+/// Passes every call on, and counts and keeps what is committed.
 #[derive(Debug)]
 pub struct Counted {
     inner: Arc<dyn Catalog>,
+    kept: Option<Mutex<Vec<(Head, Batch)>>>,
     commits: AtomicU64,
     operations: AtomicU64,
     bytes: AtomicU64,
@@ -243,11 +244,32 @@ impl Counted {
     pub fn new(inner: Arc<dyn Catalog>) -> Self {
         Self {
             inner,
+            kept: None,
             commits: AtomicU64::new(0),
             operations: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             nanos: AtomicU64::new(0),
         }
+    }
+
+    /// Counts what goes into `inner`, and keeps it for [`repeat`](Self::repeat).
+    pub fn keeping(inner: Arc<dyn Catalog>) -> Self {
+        Self { kept: Some(Mutex::default()), ..Self::new(inner) }
+    }
+
+    /// Makes the commits that were kept once more, in the empty store behind `catalog`, with nothing between them.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub async fn repeat(&self, catalog: &dyn Catalog) -> crate::Result<()> {
+        let mut head = catalog.acquire().await?;
+        let kept = self.kept.as_ref().map(|kept| std::mem::take(&mut *kept.lock())).unwrap_or_default();
+        for (as_it_was, batch) in kept {
+            let next = Head { epoch: head.epoch, writer: head.writer, ..as_it_was };
+            catalog.commit(&head, &next, &batch).await?;
+            head = next;
+        }
+        Ok(())
     }
 
     /// What was committed so far.
@@ -275,6 +297,9 @@ impl Catalog for Counted {
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.operations.fetch_add(batch.operations().len() as u64, Ordering::Relaxed);
         self.bytes.fetch_add(batch.size() as u64, Ordering::Relaxed);
+        if let Some(kept) = &self.kept {
+            kept.lock().push((*next, batch.clone()));
+        }
         let start = std::time::Instant::now();
         let result = self.inner.commit(expected, next, batch).await;
         self.nanos.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);

@@ -6,6 +6,8 @@ mod queries;
 mod latency;
 mod updates;
 mod recovery;
+mod memory;
+mod written;
 mod restores;
 mod large_job;
 mod etcd_load;
@@ -22,13 +24,14 @@ use crate::prepared::Prepared;
 use crate::table::Row;
 use crate::workload::Workload;
 
-pub use writers::{random_tasks, run_reference, run_writers, toggle};
+pub use writers::{change_together, random_tasks, run_reference, run_writers, toggle};
+pub use written::Written;
 
 /// A row: its name, and what measures it.
 pub type Measured = (&'static str, fn(&Context) -> Result<Vec<Row>>);
 
 /// Every row, in the order of the table.
-pub const ROWS: [Measured; 17] = [
+pub const ROWS: [Measured; 19] = [
     ("P1", reads::idle),
     ("P2", reads::scaling),
     ("P3", latency::beside_a_writer),
@@ -39,8 +42,10 @@ pub const ROWS: [Measured; 17] = [
     ("P8", queries::progress),
     ("P9", queries::jobs_by_state),
     ("P10", recovery::from_redb),
-    ("P11", recovery::memory),
+    ("P11", memory::of_store),
+    ("S1", memory::of_held_snapshot),
     ("P12", updates::on_redb),
+    ("W1", written::per_change),
     ("P13", updates::on_etcd),
     ("P14", restores::large),
     ("P15", restores::small),

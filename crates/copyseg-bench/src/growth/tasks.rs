@@ -7,8 +7,8 @@ use copyseg_core::{ManagerOptions, MetaManager};
 
 use super::{Curve, Line};
 use crate::Result;
-use crate::measure::{Samples, Unit, alternate, alternate_times, nanos_per};
-use crate::memory::{Holder, measure_in_child};
+use crate::measure::{Samples, Unit, alternate, alternate_times, nanos_per, turns};
+use crate::memory::{Holder, measure_held, measure_in_child};
 use crate::prepared::{IdleCatalog, Prepared};
 use crate::reference::{NoStore, Reference};
 use crate::rows::{Context, random_tasks, toggle};
@@ -58,14 +58,7 @@ pub(super) fn read(context: &Context) -> Result<Curve> {
     )?;
     let why = "A level of the tree for every sixteenfold, and beyond a few megabytes a miss of the caches for each; a hash \
                map has the misses alone.";
-    Ok(Curve {
-        name: "read",
-        what: "get + state of a random task",
-        by: "tasks",
-        unit: Unit::Nanos,
-        lines,
-        why,
-    })
+    Ok(Curve { what: "get + state of a random task", by: "tasks", unit: Unit::Nanos, lines, why })
 }
 
 pub(super) fn update(context: &Context) -> Result<Curve> {
@@ -92,14 +85,7 @@ pub(super) fn update(context: &Context) -> Result<Curve> {
     let why = "One writer, who waits for each change, on a catalog that takes no time. Two switches between tasks of the runtime \
                are in every figure of copyseg; what grows is the copying of a path in each index that the change touches. \
                The reference changes its maps in place, and so makes its readers wait.";
-    Ok(Curve {
-        name: "update",
-        what: "one change of a random task",
-        by: "tasks",
-        unit: Unit::Nanos,
-        lines,
-        why,
-    })
+    Ok(Curve { what: "one change of a random task", by: "tasks", unit: Unit::Nanos, lines, why })
 }
 
 pub(super) fn recovery(context: &Context) -> Result<Curve> {
@@ -108,7 +94,7 @@ pub(super) fn recovery(context: &Context) -> Result<Curve> {
         let folder = tempfile::tempdir_in(&context.scratch)?;
         let path = folder.path().join("records");
         context.runtime.block_on(Prepared::new(of(tasks)))?.write_flat(&path)?;
-        let repeats = if tasks > 1_000_000 { 1 } else { 5 };
+        let repeats = if tasks > 1_000_000 { 1 } else { turns() };
         let [nanos]: [Samples; 1] = alternate_times(
             repeats,
             tasks <= 1_000_000,
@@ -126,7 +112,7 @@ pub(super) fn recovery(context: &Context) -> Result<Curve> {
     }
     let why = "From a flat file, so that no engine is measured; 10 million once. In proportion to the tasks, but for the misses of the caches.";
     let lines = vec![("copyseg", line)];
-    Ok(Curve { name: "recovery", what: "recovery", by: "tasks", unit: Unit::Nanos, lines, why })
+    Ok(Curve { what: "recovery", by: "tasks", unit: Unit::Nanos, lines, why })
 }
 
 pub(super) fn memory(context: &Context) -> Result<Curve> {
@@ -144,11 +130,25 @@ pub(super) fn memory(context: &Context) -> Result<Curve> {
     let why = "Measured once in a process of its own. With few tasks, what a manager takes at all is seen: the channel to its \
                subscribers and, in the resident figure, buffers of the file and stacks of threads.";
     Ok(Curve {
-        name: "memory",
         what: "bytes per task, jobs of 100 tasks included",
         by: "tasks",
         unit: Unit::Bytes,
         lines,
         why,
     })
+}
+
+pub(super) fn held(_: &Context) -> Result<Curve> {
+    let held = measure_held()?;
+    let kept = held.kept.iter().map(|(updates, bytes)| (*updates as f64, *bytes as f64)).collect();
+    let store = held.kept.iter().map(|(updates, _)| (*updates as f64, held.store as f64)).collect();
+    if held.kept.iter().any(|(_, kept)| *kept > held.store) {
+        return Err(format!("a snapshot keeps more than the store: {held:?}").into());
+    }
+    let why = "1 M tasks on a catalog that keeps nothing, counted by the allocator of a process of its own; each update is of another \
+               task, all over the store, so that in the end nothing is shared any more. Few updates keep a path each in \
+               every tree that they change; more of them share what they keep, up to one more copy of what there is. \
+               It is checked that it is never more than that.";
+    let lines = vec![("kept for the snapshot", kept), ("the store", store)];
+    Ok(Curve { what: "memory kept by a snapshot that is held", by: "updates", unit: Unit::Bytes, lines, why })
 }

@@ -1,4 +1,4 @@
-//! P10, P11: a million tasks after a restart, in time and in memory.
+//! P10: a million tasks after a restart.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,6 @@ use hashbrown::HashMap;
 use super::Context;
 use crate::Result;
 use crate::measure::{Unit, alternate};
-use crate::memory::{Footprint, Holder, measure_in_child};
 use crate::reference::{NoStore, Reference, job_record, task_record};
 use crate::table::Row;
 use crate::workload::{Workload, task_id};
@@ -44,27 +43,6 @@ pub(super) fn from_redb(context: &Context) -> Result<Vec<Row>> {
         ratios: format!("{}, {}", Unit::Ratio.show(copyseg.over(&theirs).median()), bare.show(Unit::Ratio)),
         target: "< 1.4 s, and ≤ 1.5 × the limit".into(),
         met: Some(copyseg.median() < 1.4e9 && bare.median() <= 1.5),
-    }])
-}
-
-pub(super) fn memory(context: &Context) -> Result<Vec<Row>> {
-    let folder = tempfile::tempdir_in(&context.scratch)?;
-    let path = folder.path().join("records");
-    context.million()?.write_flat(&path)?;
-    let copyseg = measure_in_child(Holder::Copyseg, &path, Workload::MILLION)?;
-    let theirs = measure_in_child(Holder::Reference, &path, Workload::MILLION)?;
-    let per_task = |bytes: u64| bytes as f64 / Workload::MILLION.tasks as f64;
-    let show =
-        |it: &Footprint| format!("{:.0} B, resident {:.0} B", per_task(it.allocated), per_task(it.resident));
-    Ok(vec![Row {
-        id: "P11",
-        workload: "memory per task of 8 segments, jobs included".into(),
-        copyseg: show(&copyseg),
-        reference: show(&theirs),
-        ratios: Unit::Ratio.show(copyseg.allocated as f64 / theirs.allocated as f64),
-        target: "≤ 450 B".into(),
-        met: Some(per_task(copyseg.allocated.max(copyseg.resident)) <= 450.0),
-        ..Row::default()
     }])
 }
 

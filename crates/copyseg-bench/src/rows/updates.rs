@@ -11,7 +11,7 @@ use copyseg_core::{Catalog, ManagerOptions, MetaManager, Operation, RecordKind, 
 use super::latency::COMMIT;
 use super::{Context, random_tasks, run_reference, run_writers};
 use crate::Result;
-use crate::measure::{Samples, Unit, alternate, alternate_times};
+use crate::measure::{Samples, Unit, alternate};
 use crate::prepared::{Counted, Prepared};
 use crate::reference::{Reference, SleepingStore};
 use crate::table::Row;
@@ -104,22 +104,18 @@ impl<'a> Setting<'a> {
         bare: &dyn Fn(&[Operation], usize) -> Result<f64>,
     ) -> Result<Measured> {
         let size = std::cell::Cell::new(1.0);
-        let [copyseg, theirs, bare] = alternate_times(
-            crate::measure::REPEATS,
-            true,
-            [
-                &mut || {
-                    let before = self.catalog.counts();
-                    let rate = run_writers(self.context, &self.manager, &self.tasks, writers, LENGTH)?;
-                    let after = self.catalog.counts();
-                    let commits = (after.commits - before.commits).max(1);
-                    size.set((after.operations - before.operations) as f64 / commits as f64);
-                    Ok(rate)
-                },
-                &mut || run_reference(reference, &self.tasks, writers, LENGTH),
-                &mut || bare(&self.records, (size.get().round() as usize).max(1)),
-            ],
-        )?;
+        let [copyseg, theirs, bare] = alternate([
+            &mut || {
+                let before = self.catalog.counts();
+                let rate = run_writers(self.context, &self.manager, &self.tasks, writers, LENGTH)?;
+                let after = self.catalog.counts();
+                let commits = (after.commits - before.commits).max(1);
+                size.set((after.operations - before.operations) as f64 / commits as f64);
+                Ok(rate)
+            },
+            &mut || run_reference(reference, &self.tasks, writers, LENGTH),
+            &mut || bare(&self.records, (size.get().round() as usize).max(1)),
+        ])?;
         Ok(Measured { copyseg, theirs, bare, size: size.get() })
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use copyseg_core::{MetaManager, NodeId, TaskId};
+use copyseg_core::{MetaManager, NodeId, TaskId, Txn};
 
 use super::Context;
 use crate::Result;
@@ -26,6 +26,26 @@ pub async fn toggle(manager: &MetaManager, id: TaskId) -> Result<()> {
         None => drop(manager.claim_task(id, NodeId(1)).await?),
     }
     Ok(())
+}
+
+/// The same to all of `ids`, one writer, `size` of them in each transaction and so in each commit.
+///
+/// # Errors
+/// Those of the manager.
+pub fn change_together(context: &Context, manager: &MetaManager, ids: &[TaskId], size: usize) -> Result<()> {
+    context.runtime.block_on(async {
+        for chunk in ids.chunks(size) {
+            manager.transact(|txn| chunk.iter().try_for_each(|id| toggle_in(txn, *id))).await?;
+        }
+        Ok(())
+    })
+}
+
+fn toggle_in(txn: &mut Txn<'_>, id: TaskId) -> copyseg_core::Result<()> {
+    match txn.task(id).and_then(|task| task.claim()) {
+        Some(claim) => txn.release_task(claim, ""),
+        None => txn.claim_task(id, NodeId(1)).map(drop),
+    }
 }
 
 /// So many writers, each on tasks of its own, for `length`: changes a second.
