@@ -17,6 +17,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use copyseg_core::MetaManager;
+use parking_lot::Mutex;
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::Result;
@@ -62,6 +64,7 @@ pub struct Context {
     /// A folder on the disk that is measured.
     pub scratch: PathBuf,
     million: OnceLock<Prepared>,
+    flat: Mutex<Vec<(Workload, TempDir)>>,
 }
 
 impl Context {
@@ -71,7 +74,13 @@ impl Context {
     /// If no runtime starts.
     pub fn new(scratch: &Path, etcd: Option<String>) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        Ok(Self { runtime, etcd, scratch: scratch.to_owned(), million: OnceLock::new() })
+        Ok(Self {
+            runtime,
+            etcd,
+            scratch: scratch.to_owned(),
+            million: OnceLock::new(),
+            flat: Mutex::default(),
+        })
     }
 
     /// A store with a million tasks in 10,000 jobs.
@@ -84,6 +93,23 @@ impl Context {
         }
         let prepared = self.runtime.block_on(Prepared::new(Workload::MILLION))?;
         Ok(self.million.get_or_init(|| prepared))
+    }
+
+    /// The records of `workload` in a flat file, made once and there until the end.
+    ///
+    /// # Errors
+    /// Those of making them, and of the file.
+    pub fn flat(&self, workload: Workload) -> Result<PathBuf> {
+        const NAME: &str = "records";
+        let mut flat = self.flat.lock();
+        if let Some((_, folder)) = flat.iter().find(|(made, _)| *made == workload) {
+            return Ok(folder.path().join(NAME));
+        }
+        let folder = tempfile::tempdir_in(&self.scratch)?;
+        let path = folder.path().join(NAME);
+        self.runtime.block_on(Prepared::new(workload))?.write_flat(&path)?;
+        flat.push((workload, folder));
+        Ok(path)
     }
 
     /// A manager of `prepared` on a catalog that keeps nothing and takes `delay` for each commit.

@@ -91,9 +91,7 @@ pub(super) fn update(context: &Context) -> Result<Curve> {
 pub(super) fn recovery(context: &Context) -> Result<Curve> {
     let mut line = Vec::new();
     for tasks in [10_000, 100_000, 1_000_000, 10_000_000] {
-        let folder = tempfile::tempdir_in(&context.scratch)?;
-        let path = folder.path().join("records");
-        context.runtime.block_on(Prepared::new(of(tasks)))?.write_flat(&path)?;
+        let path = context.flat(of(tasks))?;
         let repeats = if tasks > 1_000_000 { 1 } else { turns() };
         let [nanos]: [Samples; 1] = alternate_times(
             repeats,
@@ -118,9 +116,7 @@ pub(super) fn recovery(context: &Context) -> Result<Curve> {
 pub(super) fn memory(context: &Context) -> Result<Curve> {
     let (mut allocated, mut resident, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     for tasks in [10_000, 100_000, 1_000_000, 10_000_000] {
-        let folder = tempfile::tempdir_in(&context.scratch)?;
-        let (path, size) = (folder.path().join("records"), tasks as f64);
-        context.runtime.block_on(Prepared::new(of(tasks)))?.write_flat(&path)?;
+        let (path, size) = (context.flat(of(tasks))?, tasks as f64);
         let footprint = measure_in_child(Holder::Copyseg, &path, of(tasks))?;
         allocated.push((size, footprint.allocated as f64 / size));
         resident.push((size, footprint.resident as f64 / size));

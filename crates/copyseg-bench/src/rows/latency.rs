@@ -20,7 +20,7 @@ use crate::workload::{Workload, task_id};
 
 /// How long a commit takes.
 pub(super) const COMMIT: Duration = Duration::from_millis(1);
-const LENGTH: Duration = Duration::from_secs(3);
+const LENGTH: Duration = Duration::from_secs(2);
 /// The time between two reads, on average.
 const PERIOD: Duration = Duration::from_millis(1);
 

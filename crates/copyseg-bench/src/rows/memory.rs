@@ -1,12 +1,9 @@
 //! P11, S1: what tasks, jobs and a snapshot that is held take in memory.
 
-use std::path::Path;
-
 use super::Context;
 use crate::Result;
 use crate::measure::Unit;
 use crate::memory::{Footprint, Holder, measure_held, measure_in_child};
-use crate::prepared::Prepared;
 use crate::table::Row;
 use crate::workload::Workload;
 
@@ -14,12 +11,7 @@ use crate::workload::Workload;
 const JOBS: Workload = Workload { tasks: 0, jobs: 100_000 };
 
 pub(super) fn of_store(context: &Context) -> Result<Vec<Row>> {
-    let folder = tempfile::tempdir_in(&context.scratch)?;
-    let path = folder.path().join("records");
-    context.million()?.write_flat(&path)?;
-    let tasks = both(&path, Workload::MILLION)?;
-    context.runtime.block_on(Prepared::new(JOBS))?.write_flat(&path)?;
-    let jobs = both(&path, JOBS)?;
+    let (tasks, jobs) = (both(context, Workload::MILLION)?, both(context, JOBS)?);
     let row = |workload: &str, [copyseg, theirs]: [Footprint; 2], count: usize| {
         let per_one = |bytes: u64| bytes as f64 / count as f64;
         let show =
@@ -40,11 +32,10 @@ pub(super) fn of_store(context: &Context) -> Result<Vec<Row>> {
     Ok(vec![of_tasks, row("memory per job, of 100,000 without tasks", jobs, JOBS.jobs).0])
 }
 
-fn both(records: &Path, workload: Workload) -> Result<[Footprint; 2]> {
-    Ok([
-        measure_in_child(Holder::Copyseg, records, workload)?,
-        measure_in_child(Holder::Reference, records, workload)?,
-    ])
+fn both(context: &Context, workload: Workload) -> Result<[Footprint; 2]> {
+    let records = context.flat(workload)?;
+    let measure = |holder| measure_in_child(holder, &records, workload);
+    Ok([measure(Holder::Copyseg)?, measure(Holder::Reference)?])
 }
 
 pub(super) fn of_held_snapshot(_: &Context) -> Result<Vec<Row>> {
@@ -57,7 +48,11 @@ pub(super) fn of_held_snapshot(_: &Context) -> Result<Vec<Row>> {
         workload: format!(
             "kept by a snapshot that is held while {passed} updates pass, each of another task"
         ),
-        copyseg: Unit::Bytes.show(*kept as f64),
+        copyseg: format!(
+            "{}, {} of it also when it is let go",
+            Unit::Bytes.show(*kept as f64),
+            Unit::Bytes.show(held.left as f64)
+        ),
         limit: format!("{} (the store of 1 M tasks)", Unit::Bytes.show(held.store as f64)),
         ratios: Unit::Ratio.show(*kept as f64 / held.store as f64),
         target: "≤ 1".into(),

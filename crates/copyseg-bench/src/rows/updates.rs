@@ -20,7 +20,7 @@ use crate::workload::Workload;
 pub(super) use self::etcd::{client, on_etcd};
 pub(super) use self::redb::on_redb;
 
-const LENGTH: Duration = Duration::from_secs(2);
+const LENGTH: Duration = Duration::from_secs(1);
 
 pub(super) fn slow_catalog(context: &Context) -> Result<Vec<Row>> {
     const WRITERS: usize = 64;
