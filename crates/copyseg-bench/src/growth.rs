@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::Result;
-use crate::measure::Unit;
+use crate::measure::{Unit, turns};
 use crate::rows::Context;
 
 /// One picture: how `what` grows.
@@ -69,7 +69,7 @@ pub fn write(context: &Context, folder: &Path, only: &BTreeSet<String>, machine:
         let seconds = start.elapsed().as_secs_f64();
         plot::draw(&curve, &folder.join(format!("{name}.svg")))?;
         let written = fs::read_to_string(&document).unwrap_or_default();
-        let section = section(name, &curve, &format!("{machine} It took {seconds:.0} s."));
+        let section = section(name, &curve, &format!("{machine} Turns: {}; {seconds:.0} s in all.", turns()));
         fs::write(&document, with_section(&written, name, &section))?;
         writeln!(std::io::stderr(), "{name}: {seconds:.0} s")?;
     }
@@ -81,7 +81,7 @@ fn section(name: &str, curve: &Curve, measured: &str) -> String {
     format!("## {title}\n\n![{title}]({name}.svg)\n\n{}\n{}\n\n{measured}\n", numbers(curve), curve.why)
 }
 
-const TITLE: &str = "# How cost grows\n\nWritten by `cargo xtask bench --growth`; medians of 5 turns unless said otherwise.\n";
+const TITLE: &str = "# How cost grows\n\nWritten by `cargo xtask bench --growth`; medians over the turns named, unless said otherwise.\n";
 
 /// The document with this section in the place of the curve's last one, and all sections in the order of the curves.
 fn with_section(document: &str, name: &str, section: &str) -> String {
