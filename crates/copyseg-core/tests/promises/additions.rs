@@ -20,6 +20,21 @@ async fn a_segment_is_copied_once_and_becomes_one_of_its_own(#[case] tasks: Vec<
     assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
 }
 
+#[tokio::test]
+async fn a_job_takes_tasks_until_they_hold_as_many_segments_as_it_was_created_with() {
+    let fixture = Fixture::new().await;
+    let room_for_five = NewJob { segments: Some(5), ..job(1) };
+    let two = copying([(1, 101), (2, 102)]);
+    fixture.meta.add_job(room_for_five, vec![two]).await.unwrap();
+    let four = copying([(3, 103), (4, 104), (5, 105), (6, 106)]);
+    let refused = fixture.meta.add_task(JobId(1), four).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
+    let three = copying([(3, 103), (4, 104), (5, 105)]);
+    fixture.meta.add_task(JobId(1), three).await.unwrap();
+    let one = copying([(6, 106)]);
+    assert_eq!(fixture.meta.add_task(JobId(1), one).await.unwrap_err().kind(), ErrorKind::InvalidArgument);
+}
+
 /// Whoever lost the answer may ask again in the same words.
 #[rstest]
 #[case::counted(None, true)]
