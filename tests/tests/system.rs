@@ -59,9 +59,9 @@ fn a_disk_that_runs_full_or_turns_read_only_ends_the_run_and_the_next_one_goes_o
             "mount -t tmpfs -o size=6m tmpfs disk || exit 90
              restore disk/restored {catalog} 2> full; echo $? >> full
              test -z \"$(find disk -path '*staging/*')\" || exit 91
-             mount -o remount,size=80m disk && mount -o remount,ro disk || exit 90
+             mount -o remount,size=80m tmpfs disk && mount -o remount,ro tmpfs disk || exit 90
              restore disk/restored {catalog} 2> read-only; echo $? >> read-only
-             mount -o remount,rw disk || exit 90
+             mount -o remount,rw tmpfs disk || exit 90
              restore disk/restored {catalog} || exit $?
              cp -r disk/restored restored"
         ),

@@ -285,7 +285,9 @@ fn limit_open_files(more: usize) -> Rlimit {
 
 fn remount(path: &Path, options: &str) {
     let folder = path.parent().expect("it is in a folder");
-    let mounted = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(folder).status();
+    // With the name of the file system no other options are taken over, such as a user whom its namespace does not know.
+    let options = format!("remount,{options}");
+    let mounted = Command::new("mount").args(["-o", &options, "tmpfs"]).arg(folder).status();
     assert!(mounted.is_ok_and(|status| status.success()), "the disk can be mounted with {options}");
 }
 
