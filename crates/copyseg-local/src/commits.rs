@@ -112,6 +112,22 @@ mod tests {
         }
     }
 
+    /// Whoever sends a call while the thread ends would wait for ever if nobody received it any more.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn calls_beside_a_close_are_answered() {
+        for _ in 0..200 {
+            let writer = Writer::start(|| Ok(Memory(Head::default()))).await.unwrap();
+            let callers = [(); 8].map(|()| {
+                let writer = writer.clone();
+                tokio::spawn(async move { while writer.head().await.is_ok() {} })
+            });
+            writer.close().await.unwrap();
+            for caller in callers {
+                caller.await.unwrap();
+            }
+        }
+    }
+
     /// Sent again, such a commit would panic again, and its callers would wait for ever.
     #[test]
     fn a_commit_that_panics_is_settled_by_looking() {

@@ -203,9 +203,12 @@ impl<S: Storage> Owner<S> {
 
     fn run(&mut self, mut calls: mpsc::Receiver<Call<S>>) {
         while let Some(call) = calls.blocking_recv() {
-            call(self);
+            if self.closed.get().is_none() {
+                call(self);
+            }
             if self.closed.get().is_some() {
-                break;
+                // Received to the end: a call that was being sent just now would else wait in a channel that nobody reads.
+                calls.close();
             }
         }
     }

@@ -83,9 +83,11 @@ async fn record(storage: &Storage, mut random: Rng) -> History {
     for _ in 0..LIVES {
         let (life, manager) = start(&recorder, &process, &mut random, closed.take()).await;
         plan_faults(&process.faults, &mut random, 8);
-        let callers = callers(&recorder, &manager, life, &mut random);
-        let is_idle = || callers.iter().all(JoinHandle::is_finished);
+        // Before the callers start: they may be done before this thread has its next turn.
         let target = recorder.stamps() + random.u32(0..CLIENTS as u32 * STEPS / 2);
+        let callers = callers(&recorder, &manager, life, &mut random);
+        // Subscribers, behind the clients, end with the manager.
+        let is_idle = || callers.iter().take(CLIENTS).all(JoinHandle::is_finished);
         while recorder.stamps() < target && !is_idle() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
