@@ -1,7 +1,9 @@
 //! The committer: a task of its own that gathers what was accepted into batches, commits one at a time, and
 //! publishes what became durable.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+mod batch_builder;
+mod hidden_records;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,13 +11,14 @@ use futures::future::join;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, oneshot};
 use tracing::{error, warn};
 
+use self::batch_builder::BatchBuilder;
+use self::hidden_records::HiddenRecords;
 use super::recovery::Recovered;
 use super::{Changes, Shared, backoff, stopped, unknown};
-use crate::catalog::{Batch, Head, Limits, Operation, RecordCounts, RecordKey, RecordKind, random};
+use crate::catalog::{Batch, Head, Operation, RecordCounts, RecordKey, random};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{JobId, TaskId};
+use crate::id::TaskId;
 use crate::snapshot::Snapshot;
-use crate::txn::task_key;
 
 /// One entry of the queue.
 pub(super) struct Item {
@@ -52,17 +55,14 @@ const PATIENCE_SHARE: u32 = 8;
 const PATIENCE_MAX: Duration = Duration::from_millis(1);
 
 /// How long it takes, about, until the next change of a caller who was answered is in the queue (measured with a million
-/// tasks). Callers come one after the other: those of whom too many are missing prepare their changes beside the next
-/// commit instead.
+/// tasks). Callers come one after the other.
 const RETURN_TIME: Duration = Duration::from_micros(30);
 
 pub(super) struct Committer {
     shared: Arc<Shared>,
     head: Head,
-    /// Every stored record that the published state does not show.
-    hidden: HashSet<RecordKey>,
-    /// Those of them that nothing will ever show: they are deleted when there is room.
-    debt: BTreeSet<RecordKey>,
+    hidden: HiddenRecords,
+    /// Whether garbage is deleted with the next batch; not for a while after storage refused one.
     sweeping: bool,
     /// How many callers the last commit answered, and how long it took.
     answered: usize,
@@ -88,15 +88,11 @@ enum Outcome {
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, recovered: Recovered) -> Self {
-        let debt: BTreeSet<_> = recovered.orphans.into_iter().collect();
         let _end = End(Arc::clone(&shared));
-        let head = recovered.head;
-        let hidden = recovered.hidden;
         Self {
             shared,
-            head,
-            hidden,
-            debt,
+            head: recovered.head,
+            hidden: HiddenRecords::new(recovered.hidden, recovered.orphans),
             sweeping: true,
             answered: 0,
             took: Duration::ZERO,
@@ -139,6 +135,10 @@ impl Committer {
     /// Gives the callers who were just answered a moment to come with their next change, so that it goes with the
     /// changes of those who came during the last commit. Else busy writers fall into two halves that take turns, and
     /// each waits for two commits.
+    ///
+    /// It waits only where that is cheap: where those who are missing can be back, one after the other, within a small
+    /// share of the time that the last commit took. Otherwise the next commit starts at once, and they prepare their
+    /// changes beside it.
     async fn let_callers_return(&mut self) {
         let answered = std::mem::take(&mut self.answered);
         let queued = || self.shared.accepted.lock().queue.len();
@@ -164,7 +164,7 @@ impl Committer {
     /// commit would tell an idle one otherwise. Answers why there will be no more work.
     async fn wait(&mut self) -> Option<Error> {
         self.outdated.clear();
-        let retries = !self.debt.is_empty() && !self.sweeping;
+        let retries = !self.sweeping && self.hidden.garbage().next().is_some();
         let patience = if retries { SWEEP_RETRY } else { self.shared.options.head_check };
         if tokio::time::timeout(patience, self.shared.work.notified()).await.is_ok() {
             return None;
@@ -187,13 +187,12 @@ impl Committer {
 
     /// Takes from the queue what fits into one batch, and fills it up with records to sweep.
     fn gather(&mut self) -> (Vec<Item>, Batch) {
-        let limits = self.shared.limits;
-        let mut batch = Gathered::default();
+        let mut batch = BatchBuilder::new(self.shared.limits);
         let mut items = Vec::new();
         {
             let mut accepted = self.shared.accepted.lock();
             while let Some(item) = accepted.queue.front() {
-                if !items.is_empty() && !batch.fits(&item.work.operations, limits) {
+                if !items.is_empty() && !batch.fits(&item.work.operations) {
                     break;
                 }
                 let Some(item) = accepted.queue.pop_front() else { break };
@@ -202,14 +201,14 @@ impl Committer {
             }
         }
         if self.sweeping && (!items.is_empty() || self.shared.ended.get().is_none()) {
-            for &key in self.debt.iter().take(SWEEP_MAX) {
+            for key in self.hidden.garbage().take(SWEEP_MAX) {
                 let delete = [Operation::Delete(key)];
-                if !batch.operations.contains_key(&key) && batch.fits(&delete, limits) {
+                if !batch.contains(key) && batch.fits(&delete) {
                     batch.add(&delete);
                 }
             }
         }
-        (items, batch.operations.into_values().collect())
+        (items, batch.build())
     }
 
     /// Commits `batch`, settling an unknown outcome by sending it again until something has moved the head: the
@@ -264,37 +263,25 @@ impl Committer {
     }
 
     fn next_head(&self, items: &[Item], batch: &Batch) -> Result<Head> {
-        let published = items.iter().rev().find_map(|item| item.work.publishes.as_ref());
-        let revision = published.map_or(self.head.revision, |(state, _)| state.revision());
+        let newest = items.iter().rev().find_map(|item| item.work.publishes.as_ref());
+        let revision = newest.map_or(self.head.revision, |(state, _)| state.revision());
+        let published = self.shared.published.load();
         let mut counts = self.head.counts;
         for operation in batch.operations() {
             let key = operation.key();
-            count(&mut counts, key, self.is_stored(key), matches!(operation, Operation::Put(..)));
+            let before = self.hidden.is_stored(key, &published);
+            count(&mut counts, key, before, matches!(operation, Operation::Put(..)));
         }
         Ok(Head { batch: random()?, revision, counts, ..self.head })
     }
 
-    /// Whether the store holds this record now, with everything up to the head.
-    fn is_stored(&self, key: RecordKey) -> bool {
-        let published = self.shared.published.load();
-        match key.kind {
-            RecordKind::Job if published.job(JobId(key.id)).is_some() => true,
-            RecordKind::Task if published.task(TaskId(key.id)).is_some() => true,
-            _ => self.hidden.contains(&key),
-        }
-    }
-
     fn publish(&mut self, items: Vec<Item>, batch: &Batch) {
         self.sweeping = true;
+        self.hidden.applied(batch, items.iter().map(|item| &item.work));
         let mut newest = None;
         let mut changes = Vec::new();
         let mut answers = Vec::with_capacity(items.len());
-        for operation in batch.operations() {
-            self.debt.remove(&operation.key());
-            self.hidden.remove(&operation.key());
-        }
         for Item { work, answer, _place } in items {
-            self.account(&work);
             if let Some((state, change)) = work.publishes {
                 self.outdated.extend(newest.replace(state));
                 changes.push(Arc::new(change));
@@ -317,31 +304,6 @@ impl Committer {
         }
     }
 
-    /// Keeps the books of what is stored without being visible, in the order the work was accepted.
-    fn account(&mut self, work: &Work) {
-        // First, because a transaction may add a task again under the id of one that it removed with its job.
-        self.owe(&work.orphaned);
-        for operation in &work.operations {
-            let key = operation.key();
-            self.debt.remove(&key);
-            let shown = work.publishes.is_some() && key.kind != RecordKind::Store;
-            if matches!(operation, Operation::Put(..)) && !shown {
-                self.hidden.insert(key);
-            } else {
-                self.hidden.remove(&key);
-            }
-        }
-        for &task in &work.adopted {
-            self.hidden.remove(&task_key(task));
-        }
-        self.owe_abandoned(&work.abandoned);
-    }
-
-    fn owe(&mut self, tasks: &[TaskId]) {
-        self.hidden.extend(tasks.iter().copied().map(task_key));
-        self.debt.extend(tasks.iter().copied().map(task_key));
-    }
-
     /// A batch that storage refused takes every transaction with it that was accepted on top of it.
     fn refuse(&mut self, mut items: Vec<Item>, error: Error) {
         self.sweeping = false;
@@ -351,7 +313,7 @@ impl Committer {
             items.extend(accepted.queue.drain(..));
         }
         for item in &items {
-            self.owe_abandoned(&item.work.abandoned);
+            self.hidden.abandon(&item.work.abandoned);
         }
         if items.is_empty() {
             warn!("storage refused to sweep what no job claims, trying again later: {}", error.chain());
@@ -368,38 +330,6 @@ impl Committer {
             )
         };
         fail(items, &answer);
-    }
-
-    /// Staged records may or may not have been stored before their addition was given up.
-    fn owe_abandoned(&mut self, tasks: &[TaskId]) {
-        let stored: Vec<_> =
-            tasks.iter().copied().filter(|task| self.hidden.contains(&task_key(*task))).collect();
-        self.owe(&stored);
-    }
-}
-
-/// The operations of a batch, the last write to each key winning.
-#[derive(Default)]
-struct Gathered {
-    operations: BTreeMap<RecordKey, Operation>,
-    size: usize,
-}
-
-impl Gathered {
-    fn fits(&self, operations: &[Operation], limits: Limits) -> bool {
-        let fresh =
-            operations.iter().filter(|operation| !self.operations.contains_key(&operation.key())).count();
-        let size: usize = operations.iter().map(Operation::size).sum();
-        self.operations.len() + fresh <= limits.operations_max && self.size + size <= limits.bytes_max
-    }
-
-    fn add(&mut self, operations: &[Operation]) {
-        for operation in operations {
-            self.size += operation.size();
-            if let Some(earlier) = self.operations.insert(operation.key(), operation.clone()) {
-                self.size -= earlier.size();
-            }
-        }
     }
 }
 

@@ -1,0 +1,42 @@
+//! Builds one batch from many changes, within what the catalog takes at once.
+
+use std::collections::BTreeMap;
+
+use crate::catalog::{Batch, Limits, Operation, RecordKey};
+
+/// The operations of a batch, the last write to each key winning.
+pub(super) struct BatchBuilder {
+    limits: Limits,
+    operations: BTreeMap<RecordKey, Operation>,
+    size: usize,
+}
+
+impl BatchBuilder {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, operations: BTreeMap::new(), size: 0 }
+    }
+
+    pub(super) fn contains(&self, key: RecordKey) -> bool {
+        self.operations.contains_key(&key)
+    }
+
+    pub(super) fn fits(&self, operations: &[Operation]) -> bool {
+        let fresh = operations.iter().filter(|operation| !self.contains(operation.key())).count();
+        let size: usize = operations.iter().map(Operation::size).sum();
+        self.operations.len() + fresh <= self.limits.operations_max
+            && self.size + size <= self.limits.bytes_max
+    }
+
+    pub(super) fn add(&mut self, operations: &[Operation]) {
+        for operation in operations {
+            self.size += operation.size();
+            if let Some(earlier) = self.operations.insert(operation.key(), operation.clone()) {
+                self.size -= earlier.size();
+            }
+        }
+    }
+
+    pub(super) fn build(self) -> Batch {
+        self.operations.into_values().collect()
+    }
+}
