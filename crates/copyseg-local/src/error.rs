@@ -16,6 +16,15 @@ pub fn io_failed(doing: impl Display, error: io::Error) -> Error {
     Error::with_source(kind, format!("{doing}: {advice}"), error)
 }
 
+/// The error of a commit to the catalog called `name` of which the storage engine reported only `cause`.
+pub fn unknown_outcome(name: &str, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+    let message = format!(
+        "{name} did not say whether a commit was made; it is opened again at the next call, and sending the same commit \
+         again settles it"
+    );
+    Error::with_source(ErrorKind::OutcomeUnknown, message, cause)
+}
+
 /// The kind of an error that left nothing changed, and what to do.
 pub fn classify_io(error: &io::Error) -> (ErrorKind, &'static str) {
     use io::ErrorKind as Io;

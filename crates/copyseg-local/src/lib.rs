@@ -11,8 +11,8 @@ mod note;
 mod place;
 mod error;
 
-pub use error::{Lasting, classify_io, guard, io_failed, is_panic, lasting_io};
+pub use error::{Lasting, classify_io, guard, io_failed, is_panic, lasting_io, unknown_outcome};
 pub use holder::{HolderFile, describe_holder};
 pub use note::{Note, check_note};
-pub use place::{Identity, create_folder, forget_cached, resolve, sync_folder_of};
+pub use place::{Place, create_folder, forget_cached, resolve, sync_folder_of};
 pub use writer::{Owner, Storage, Store, Writer};

@@ -1,38 +1,49 @@
 //! Where a catalog lies: a path that keeps its meaning, names that outlive a power cut, and a file known for itself.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use copyseg_core::Result;
+use copyseg_core::{Error, ErrorKind, Result};
 
 use crate::error::io_failed;
 
-/// Which file it is, whatever it is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
+/// Where a store was opened, and which file that was.
+#[derive(Debug)]
+pub struct Place {
+    path: PathBuf,
     device: u64,
     inode: u64,
 }
 
-impl Identity {
-    /// Whether `path` leads to this file.
-    pub fn is_at(&self, path: &Path) -> bool {
-        fs::metadata(path).is_ok_and(|metadata| *self == Self::from(metadata))
+impl Place {
+    /// The place at `path` of the open file that has this metadata.
+    pub fn new(path: impl Into<PathBuf>, metadata: &Metadata) -> Self {
+        Self { path: path.into(), device: metadata.dev(), inode: metadata.ino() }
     }
-}
 
-impl From<fs::Metadata> for Identity {
-    fn from(metadata: fs::Metadata) -> Self {
-        Self { device: metadata.dev(), inode: metadata.ino() }
+    /// Makes sure that a commit was made into a file that is found again. Into any other it has not been kept, and
+    /// whoever is at the path now says, by its head, whether it has the commit. Messages call the catalog `name`.
+    ///
+    /// # Errors
+    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if the path no longer leads to the file.
+    pub fn check(&self, name: &str) -> Result<()> {
+        let found = fs::metadata(&self.path);
+        if found.is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode)) {
+            return Ok(());
+        }
+        let message = format!(
+            "{name} was replaced or removed while it was open; put it back, and do not touch it while it is open"
+        );
+        Err(Error::new(ErrorKind::OutcomeUnknown, message))
     }
 }
 
 /// The path with every symbolic link resolved, so that it means the same place whatever the process does next.
 ///
 /// # Errors
-/// [`InvalidArgument`](copyseg_core::ErrorKind::InvalidArgument) if it is the root or leads through a file, and those
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) if it is the root or leads through a file, and those
 /// of the operating system. That nothing is there is none.
 pub fn resolve(path: &Path) -> Result<PathBuf> {
     let doing = || format!("cannot open the catalog {}", path.display());

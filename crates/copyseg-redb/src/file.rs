@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use copyseg_core::{Error, ErrorKind, Result};
-use copyseg_local::{Identity, Note, create_folder, io_failed};
+use copyseg_local::{Note, Place, create_folder, io_failed};
 use tempfile::TempPath;
 
 /// The first bytes of every redb file.
@@ -19,7 +19,7 @@ const HEADER_LENGTH: u64 = 320;
 const VERSION_MAX: u8 = 3;
 
 /// Which file is at `path`, if any; refuses what redb must not be given, and changes nothing.
-pub(crate) fn inspect(path: &Path) -> Result<Option<Identity>> {
+pub(crate) fn inspect(path: &Path) -> Result<Option<Place>> {
     let doing = || format!("cannot open the catalog {}", path.display());
     let metadata = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -33,7 +33,7 @@ pub(crate) fn inspect(path: &Path) -> Result<Option<Identity>> {
     read.map_err(|error| io_failed(doing(), error))?;
     match refusal(&header) {
         Some((kind, why)) => Err(Error::new(kind, format!("{}: {why}", doing()))),
-        None => Ok(Some(metadata.into())),
+        None => Ok(Some(Place::new(path, &metadata))),
     }
 }
 

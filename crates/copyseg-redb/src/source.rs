@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use copyseg_core::{Error, ErrorKind, Head, Result};
 use copyseg_local::{
-    HolderFile, Identity, Lasting, Storage, check_note, describe_holder, forget_cached, io_failed,
+    HolderFile, Lasting, Place, Storage, check_note, describe_holder, forget_cached, io_failed,
     sync_folder_of,
 };
 use redb::backends::FileBackend;
@@ -40,7 +40,7 @@ impl Source {
 
     fn open_file(&self, path: &Path, options: RedbOptions, create: bool) -> Result<Store> {
         let mut store = match file::inspect(path)? {
-            Some(identity) => self.open_existing(path, options, identity)?,
+            Some(place) => self.open_existing(path, options, place)?,
             None if create => match self.create(path, options)? {
                 Some(store) => store,
                 None => return self.open_file(path, options, false),
@@ -53,16 +53,16 @@ impl Source {
         Ok(store)
     }
 
-    fn open_existing(&self, path: &Path, options: RedbOptions, identity: Identity) -> Result<Store> {
+    fn open_existing(&self, path: &Path, options: RedbOptions, place: Place) -> Result<Store> {
         let database = builder(options).open(path).map_err(|error| self.refused(path, error))?;
-        self.store(Handle::Writable(database), Some((path.into(), identity)))
+        self.store(Handle::Writable(database), Some(place))
     }
 
     /// `None` if another process created it meanwhile.
     fn create(&self, path: &Path, options: RedbOptions) -> Result<Option<Store>> {
         let doing = || format!("cannot create {}", self.name());
         let (file, unnamed) = file::start(path).map_err(|error| io_failed(doing(), error))?;
-        let identity = file.metadata().map_err(|error| io_failed(doing(), error))?.into();
+        let metadata = file.metadata().map_err(|error| io_failed(doing(), error))?;
         let create = || -> Result<Database, redb::Error> {
             let database = builder(options).create_with_backend(FileBackend::new(file)?)?;
             initialise(&database)?;
@@ -75,7 +75,9 @@ impl Source {
             note.write(&Head::default());
         }
         let is_first = file::finish(unnamed, path).map_err(|error| io_failed(doing(), error))?;
-        is_first.then(|| self.store(Handle::Writable(database), Some((path.into(), identity)))).transpose()
+        is_first
+            .then(|| self.store(Handle::Writable(database), Some(Place::new(path, &metadata))))
+            .transpose()
     }
 
     fn open_read_only(&self, path: &Path, options: RedbOptions) -> Result<Store> {
@@ -138,7 +140,7 @@ impl Source {
     }
 
     /// A redb database without a head is not a catalog, and is refused.
-    fn store(&self, database: Handle, place: Option<(PathBuf, Identity)>) -> Result<Store> {
+    fn store(&self, database: Handle, place: Option<Place>) -> Result<Store> {
         let store = Store { holder: None, note: None, database, place, name: self.name() };
         store.read()?;
         Ok(store)

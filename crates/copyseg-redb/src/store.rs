@@ -1,9 +1,7 @@
 //! An open redb database: the head and the records in it. Everything here runs on the writer thread.
 
-use std::path::PathBuf;
-
 use copyseg_core::{Batch, Error, ErrorKind, Head, Operation, RecordKind, Result};
-use copyseg_local::{HolderFile, Identity, Note};
+use copyseg_local::{HolderFile, Note, Place, unknown_outcome};
 use redb::{
     Database, DatabaseError, Durability, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
     StorageError, WriteTransaction,
@@ -20,7 +18,7 @@ pub(crate) struct Store {
     pub(crate) note: Option<Note>,
     pub(crate) database: Handle,
     /// The file as it was when opened, if it is one.
-    pub(crate) place: Option<(PathBuf, Identity)>,
+    pub(crate) place: Option<Place>,
     /// What messages call it.
     pub(crate) name: String,
 }
@@ -94,21 +92,6 @@ impl Store {
         };
         Head::from_bytes(&bytes.ok_or_else(|| damaged(None))?).map_err(|error| damaged(Some(error)))
     }
-
-    /// A commit into a file that nobody will find again has not been kept. Whoever is at the path now says, by its
-    /// head, whether it has the commit.
-    fn check_place(&self) -> Result<()> {
-        match &self.place {
-            Some((path, identity)) if !identity.is_at(path) => Err(Error::new(
-                ErrorKind::OutcomeUnknown,
-                format!(
-                    "{} was replaced or removed while it was open; put it back, and do not touch it while it is open",
-                    self.name
-                ),
-            )),
-            _ => Ok(()),
-        }
-    }
 }
 
 impl copyseg_local::Store for Store {
@@ -128,15 +111,10 @@ impl copyseg_local::Store for Store {
         let (head, transaction) = begin().map_err(|error| failed(&doing, error))?;
         let next = decide(self.decode_head(head)?)?;
         apply(&transaction, &next, batch).map_err(|error| failed(&doing, error))?;
-        transaction.commit().map_err(|error| {
-            let message = format!(
-                "{} did not say whether a commit was made; it is opened again at the next call, and sending the same \
-                 commit again settles it",
-                self.name
-            );
-            Error::with_source(ErrorKind::OutcomeUnknown, message, error)
-        })?;
-        self.check_place()?;
+        transaction.commit().map_err(|error| unknown_outcome(&self.name, error))?;
+        if let Some(place) = &self.place {
+            place.check(&self.name)?;
+        }
         if let Some(note) = &self.note {
             note.write(&next);
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use copyseg_core::{Error, ErrorKind, Head, Result};
 use copyseg_local::{
-    HolderFile, Identity, Lasting, Note, Storage, Store as _, check_note, describe_holder, forget_cached,
+    HolderFile, Lasting, Note, Place, Storage, Store as _, check_note, describe_holder, forget_cached,
     io_failed, sync_folder_of,
 };
 use sled::{Config, Db};
@@ -92,14 +92,14 @@ impl Source {
         let file = File::open(self.log()).map_err(io_failed)?;
         // What a killed process left in the system's cache: sled builds on it, in other files, as if it were durable.
         file.sync_all().map_err(io_failed)?;
-        let identity: Identity = file.metadata().map_err(io_failed)?.into();
+        let place = Place::new(self.log(), &file.metadata().map_err(io_failed)?);
         let config = self.config(&self.path);
         let database = self.open_sled(&config)?;
         if found == Found::Nothing {
             self.initialise(&database)?;
         }
         let note = Note::open(&self.path.join(NOTE)).map_err(io_failed)?;
-        let log = Log { file, path: self.log(), identity, sync: sync.clone(), note };
+        let log = Log { file, place, sync: sync.clone(), note };
         let mut store = self.store(config, database, lock, store::Access::Write(log))?;
         store.holder = HolderFile::write(&self.log());
         file::sync(&self.path).and_then(|()| sync_folder_of(&self.path)).map_err(io_failed)?;

@@ -3,11 +3,10 @@
 use std::error::Error as StdError;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use copyseg_core::{Batch, Error, ErrorKind, Head, Operation, Record, Result};
-use copyseg_local::{HolderFile, Identity, Note, Store as _};
+use copyseg_local::{HolderFile, Note, Place, Store as _, unknown_outcome};
 use sled::Db;
 use tempfile::TempDir;
 
@@ -44,9 +43,7 @@ pub(crate) enum Access {
 /// sled's file of records, opened beside sled.
 pub(crate) struct Log {
     pub(crate) file: File,
-    /// The file as it was when opened.
-    pub(crate) path: PathBuf,
-    pub(crate) identity: Identity,
+    pub(crate) place: Place,
     pub(crate) sync: SyncFile,
     pub(crate) note: Note,
 }
@@ -95,23 +92,8 @@ impl copyseg_local::Store for Store {
         let next = decide(self.head()?)?;
         let kept = self.loads.keep(&self.database, batch.operations());
         kept.map_err(|error| failed(format_args!("cannot write to {}", self.name), error))?;
-        commit(&self.database, log, &next, batch).map_err(|error| {
-            let message = format!(
-                "{} did not say whether a commit was made; it is opened again at the next call, and sending the same \
-                 commit again settles it",
-                self.name
-            );
-            Error::with_source(ErrorKind::OutcomeUnknown, message, error)
-        })?;
-        // A commit into a file that nobody will find again has not been kept. Whoever is at the path now says, by its
-        // head, whether it has the commit.
-        if !log.identity.is_at(&log.path) {
-            let message = format!(
-                "{} was replaced or removed while it was open; put it back, and do not touch it while it is open",
-                self.name
-            );
-            return Err(Error::new(ErrorKind::OutcomeUnknown, message));
-        }
+        commit(&self.database, log, &next, batch).map_err(|error| unknown_outcome(&self.name, error))?;
+        log.place.check(&self.name)?;
         log.note.write(&next);
         collect_garbage();
         Ok(next)
