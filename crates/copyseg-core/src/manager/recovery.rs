@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::thread;
 
 use futures::TryStreamExt;
@@ -86,13 +86,16 @@ impl Snapshot {
     }
 }
 
+/// How many processors there are to decode on. Asked once, because the answer of Linux stands in files of the control
+/// groups, which take longer to read than a small store.
+static PROCESSORS: LazyLock<usize> = LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
+
 /// Loads every record, sets aside what cannot be decoded, and sorts out what is visible.
 pub(super) async fn recover(catalog: &dyn Catalog) -> Result<Recovered> {
     let Loaded { head, pages } = catalog.load().await?;
     let mut gathering = Gathering::default();
     // Decoding takes longer than reading does, so several threads share it.
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    let mut pages = pages.map_ok(decode_page).try_buffered(threads);
+    let mut pages = pages.map_ok(decode_page).try_buffered(*PROCESSORS);
     while let Some(page) = pages.try_next().await? {
         for (key, decoded) in page {
             gathering.take(key, decoded)?;
