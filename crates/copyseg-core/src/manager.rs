@@ -1,5 +1,6 @@
 //! The meta manager: the one writer of a store, and the newest committed state for everybody who reads.
 
+mod acceptance;
 mod committer;
 mod heartbeats;
 mod operations;
@@ -7,27 +8,26 @@ mod recovery;
 mod staging;
 mod subscription;
 
-use std::cell::Cell;
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, broadcast, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, watch};
 
 pub(crate) use self::recovery::lost_rows;
 pub use self::subscription::{Changes, Event, Subscription};
 
+use self::acceptance::check_not_in_closure;
 use self::committer::{Committer, Item, Work};
 use self::heartbeats::Heartbeats;
 use crate::catalog::{Catalog, Limits, RecordKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Snapshot;
 use crate::time::{Clock, SystemClock, Timestamp};
-use crate::txn::{Txn, WriteSet};
+use crate::txn::Txn;
 
 /// How a [`MetaManager`] runs.
 #[derive(Debug, Clone)]
@@ -125,10 +125,6 @@ impl Drop for Handle {
         self.0.end(closed());
         self.0.work.notify_one();
     }
-}
-
-thread_local! {
-    static IN_CLOSURE: Cell<bool> = const { Cell::new(false) };
 }
 
 impl MetaManager {
@@ -298,73 +294,7 @@ impl fmt::Debug for MetaManager {
     }
 }
 
-type Durable = oneshot::Receiver<Result<()>>;
-
 impl Shared {
-    /// A place in the queue. Waiting for it is how a full queue slows callers down.
-    async fn place(&self) -> Result<tokio::sync::OwnedSemaphorePermit> {
-        Arc::clone(&self.places)
-            .acquire_owned()
-            .await
-            .map_err(|_| self.ended.get().cloned().unwrap_or_else(closed))
-    }
-
-    /// Runs a closure on the accepted state and queues what it leaves. The inner result is the closure's own, to
-    /// be given out once the receiver says that the state it saw is durable.
-    fn accept<T>(
-        &self,
-        change: impl FnOnce(&mut Txn<'_>) -> Result<T>,
-        place: tokio::sync::OwnedSemaphorePermit,
-    ) -> Result<(Result<T>, Option<Durable>)> {
-        let mut accepted = self.accepted.lock();
-        let accepted = &mut *accepted;
-        self.check_running()?;
-        let mut reserved = std::mem::take(&mut accepted.reserved);
-        let mut txn = Txn::new(
-            accepted.state.clone(),
-            &mut reserved,
-            self.options.active_jobs_max,
-            self.options.clock.now(),
-        );
-        IN_CLOSURE.set(true);
-        let outcome = catch_unwind(AssertUnwindSafe(|| change(&mut txn)));
-        IN_CLOSURE.set(false);
-        let (result, writes) = match outcome {
-            Ok(Ok(value)) => match txn.finish(self.limits) {
-                Ok(writes) => (Ok(value), writes),
-                Err(error) => (Err(error), None),
-            },
-            Ok(Err(error)) => (Err(error), None),
-            Err(panic) => {
-                drop(txn);
-                accepted.reserved = reserved;
-                resume_unwind(panic);
-            }
-        };
-        accepted.reserved = reserved;
-        let durable = match writes {
-            Some(writes) => Some(accepted.take(writes, place)),
-            None if accepted.state.revision() == self.published.load().revision() => None,
-            None => Some(accepted.enqueue(Work::default(), place)),
-        };
-        if durable.is_some() {
-            self.work.notify_one();
-        }
-        Ok((result, durable))
-    }
-
-    /// Queues work that changes nothing visible, and waits until it is durable.
-    async fn submit(&self, work: Work) -> Result<()> {
-        let place = self.place().await?;
-        let durable = {
-            let mut accepted = self.accepted.lock();
-            self.check_running()?;
-            accepted.enqueue(work, place)
-        };
-        self.work.notify_one();
-        durable.await.map_err(|_| unknown())?
-    }
-
     /// Takes nothing more from now on, for this reason; the first one stays.
     fn end(&self, reason: Error) {
         self.ended.get_or_init(|| reason);
@@ -376,34 +306,6 @@ impl Shared {
             None => Ok(()),
         }
     }
-}
-
-impl Accepted {
-    fn take(&mut self, writes: WriteSet, place: tokio::sync::OwnedSemaphorePermit) -> Durable {
-        self.state = writes.state.clone();
-        let WriteSet { state, operations, changes, orphaned, adopted } = writes;
-        self.enqueue(
-            Work { operations, publishes: Some((state, changes)), orphaned, adopted, ..Work::default() },
-            place,
-        )
-    }
-
-    fn enqueue(&mut self, work: Work, place: tokio::sync::OwnedSemaphorePermit) -> Durable {
-        let (answer, durable) = oneshot::channel();
-        self.queue.push_back(Item { work, answer, _place: place });
-        durable
-    }
-}
-
-/// The closure holds the lock that every change waits for.
-fn check_not_in_closure() -> Result<()> {
-    if IN_CLOSURE.get() {
-        return Err(Error::new(
-            ErrorKind::InvalidArgument,
-            "the meta manager was called inside the closure of a transaction: use the closure's own `txn`",
-        ));
-    }
-    Ok(())
 }
 
 fn closed() -> Error {
