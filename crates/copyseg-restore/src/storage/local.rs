@@ -1,12 +1,13 @@
 //! Files of a local directory: bytes are copied through staging files, synced, and renamed into place.
 
 pub(crate) mod disk;
+mod reader;
 mod staged;
 #[cfg(test)]
 mod tests;
 
 use std::fs::{self, Metadata};
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -15,12 +16,11 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use self::disk::Disk;
+use self::reader::Reader;
 use self::staged::Staged;
-use super::{Content, Entry, File, Storage, changed, remote, staged_name};
+use super::{Content, Entry, File, Storage, remote, staged_name};
 use crate::failure::Failure;
 
-/// How much of a file is in memory at a time.
-const CHUNK_BYTES: u64 = 1 << 20;
 /// How much may wait in the page cache before it is synced, so that no sync takes longer than a heartbeat.
 const UNSYNCED_BYTES_MAX: u64 = 128 << 20;
 
@@ -158,15 +158,9 @@ impl Storage for Local {
 
     async fn open(&self, file: &File) -> Result<Content, Failure> {
         let (disk, path, file) = (self.disk.clone(), self.path(&file.name), file.clone());
-        let source = blocking(move || {
-            let source = disk.open(&path).map_err(|error| source_failure(&path, error))?;
-            let reader = Reader { source, path, file, read: 0 };
-            reader.check_version()?;
-            Ok(reader)
-        })
-        .await?;
-        let chunks = stream::try_unfold(source, |mut source| {
-            blocking(move || Ok(source.next()?.map(|chunk| (chunk, source))))
+        let reader = blocking(move || Reader::open(&disk, path, file)).await?;
+        let chunks = stream::try_unfold(reader, |mut reader| {
+            blocking(move || Ok(reader.next()?.map(|chunk| (chunk, reader))))
         });
         Ok(chunks.boxed())
     }
@@ -274,45 +268,6 @@ impl std::fmt::Debug for Local {
     }
 }
 
-/// Reads one version of a file, chunk by chunk.
-struct Reader {
-    source: fs::File,
-    path: PathBuf,
-    file: File,
-    read: u64,
-}
-
-impl Reader {
-    fn next(&mut self) -> Result<Option<Bytes>, Failure> {
-        let mut chunk =
-            Vec::with_capacity(usize::try_from(CHUNK_BYTES.min(self.file.bytes)).unwrap_or(0) + 1);
-        let read = (&mut self.source).take(CHUNK_BYTES).read_to_end(&mut chunk);
-        self.read += read.map_err(|error| Failure::of_file("read", &self.path, error))? as u64;
-        if chunk.is_empty() || self.read > self.file.bytes {
-            self.check_version()?;
-            if self.read != self.file.bytes {
-                let how = format!("had {} bytes and now has {}", self.file.bytes, self.read);
-                return Err(changed(&self.path.display().to_string(), &how));
-            }
-        }
-        Ok((!chunk.is_empty()).then(|| chunk.into()))
-    }
-
-    fn check_version(&self) -> Result<(), Failure> {
-        let metadata = self.source.metadata();
-        let metadata = metadata.map_err(|error| Failure::of_file("read", &self.path, error))?;
-        let path = || self.path.display().to_string();
-        if metadata.len() != self.file.bytes {
-            let how = format!("had {} bytes and now has {}", self.file.bytes, metadata.len());
-            return Err(changed(&path(), &how));
-        }
-        if stamp(&metadata) != self.file.stamp {
-            return Err(changed(&path(), "was modified"));
-        }
-        Ok(())
-    }
-}
-
 /// Runs file system calls on a thread that may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
@@ -374,13 +329,6 @@ fn stamp(metadata: &Metadata) -> String {
             Err(before) => format!("-{}", before.duration().as_nanos()),
         },
         Err(_) => String::new(),
-    }
-}
-
-fn source_failure(path: &Path, error: std::io::Error) -> Failure {
-    match error.kind() {
-        ErrorKind::NotFound => changed(&path.display().to_string(), "is gone"),
-        _ => Failure::of_file("read", path, error),
     }
 }
 

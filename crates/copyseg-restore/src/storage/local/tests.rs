@@ -3,6 +3,7 @@
 #[cfg(target_os = "linux")]
 mod system_calls;
 
+use super::reader::CHUNK_BYTES;
 use super::*;
 
 const STAGING: &str = "_copyseg/staging/test";
