@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! prepare   what is there already? plan, record the job, take the target   -> engine/prepare.rs, target.rs
-//! dispatch  claim tasks, retry, watch heartbeats, deadline, stop           -> engine/dispatch.rs, attempt.rs
+//! dispatch  claim tasks, retry, watch heartbeats, deadline, stop           -> engine/dispatch.rs, attempt.rs, group.rs
 //! publish   check the target, decide the outcome at its one key            -> engine/publish.rs
 //! ```
 //! All the while `engine/watchdog.rs` looks whether the catalog answers, and whose the target is.
@@ -12,6 +12,7 @@
 
 mod attempt;
 mod dispatch;
+mod group;
 mod patience;
 mod prepare;
 mod publish;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use copyseg_core::{Claim, Job, MetaManager, Task};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{self, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::failure::Failure;
 use crate::request::RestoreProgress;
@@ -36,7 +36,7 @@ struct Inner {
     claim: Claim,
     slots: Arc<Semaphore>,
     slots_max: usize,
-    /// The slot that was free when the task was claimed.
+    /// The slot with which the attempt began.
     first_slot: Mutex<Option<OwnedSemaphorePermit>>,
     /// Objects that this attempt is working on; a beat is owed by them alone.
     active: AtomicUsize,
@@ -65,13 +65,7 @@ pub(crate) struct Shared {
 }
 
 impl Assignment {
-    pub(crate) fn new(
-        shared: Shared,
-        job: Arc<Job>,
-        task: Arc<Task>,
-        claim: Claim,
-        slot: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(crate) fn new(shared: Shared, job: Arc<Job>, task: Arc<Task>, claim: Claim) -> Self {
         let Shared { manager, slots, slots_max, beat_interval, progress, staging } = shared;
         Self(Arc::new(Inner {
             manager,
@@ -80,7 +74,7 @@ impl Assignment {
             claim,
             slots,
             slots_max,
-            first_slot: Mutex::new(Some(slot)),
+            first_slot: Mutex::default(),
             active: AtomicUsize::new(0),
             beat_interval,
             copied: AtomicU64::new(0),
@@ -141,19 +135,30 @@ impl Assignment {
         });
     }
 
+    /// Waits until it may begin, with a slot that is kept for its first object.
+    pub(crate) async fn wait_for_turn(&self, turn: &sync::Mutex<()>) {
+        let _turn = self.beating(turn.lock()).await;
+        let slot = self.wait_for_permit().await;
+        *self.0.first_slot.lock() = Some(slot);
+    }
+
     async fn wait_for_permit(&self) -> OwnedSemaphorePermit {
-        let acquire = Arc::clone(&self.0.slots).acquire_owned();
-        let mut acquire = std::pin::pin!(acquire);
+        match self.beating(Arc::clone(&self.0.slots).acquire_owned()).await {
+            Ok(permit) => permit,
+            // The semaphore is never closed; were it, nothing could be copied any more.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Waiting for others is not silence. While an object of this attempt is in flight it speaks for itself, so that
+    /// one that hangs is noticed.
+    async fn beating<T>(&self, wait: impl Future<Output = T>) -> T {
+        let mut wait = std::pin::pin!(wait);
         loop {
             tokio::select! {
-                permit = &mut acquire => match permit {
-                    Ok(permit) => return permit,
-                    // The semaphore is never closed; were it, nothing could be copied any more.
-                    Err(_) => std::future::pending().await,
-                },
+                biased;
+                done = &mut wait => return done,
                 () = tokio::time::sleep(self.0.beat_interval) => {
-                    // Waiting for others is not silence. While an object of this attempt is in flight it
-                    // speaks for itself, so that one that hangs is noticed.
                     if self.0.active.load(Ordering::Relaxed) == 0 {
                         self.beat();
                     }

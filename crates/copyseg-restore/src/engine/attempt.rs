@@ -1,15 +1,21 @@
 //! One attempt at one task: claim it, let the worker copy, and report.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use copyseg_core::{Error, ErrorKind, Job, MetaManager, NodeId, Result, TaskId};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
+use super::group::{Group, Member};
 use super::{patience, short};
 use crate::failure::{Failure, FailureKind};
 use crate::request::RestoreOptions;
 use crate::worker::{Assignment, Shared, Worker};
+
+/// How long a task that is copied may wait to be recorded with others. If the process is killed meanwhile, it is copied
+/// again.
+const REPORT_DELAY_MAX: Duration = Duration::from_millis(250);
 
 /// How an attempt ended.
 pub(super) enum Report {
@@ -31,15 +37,21 @@ pub(super) struct Attempts {
     pub(super) worker: Arc<dyn Worker>,
     pub(super) shared: Shared,
     pub(super) options: RestoreOptions,
+    /// Held by the one attempt that waits for a slot to begin: tasks are begun one after the other, so that few are half
+    /// done at any time.
+    pub(super) turn: Arc<Mutex<()>>,
+    pub(super) group: Arc<Group>,
     /// Cancelled when the run needs no more of them.
     pub(super) halt: CancellationToken,
 }
 
 impl Attempts {
-    /// Makes one attempt. Once the task is claimed, the claim is reported on or given back.
-    pub(super) async fn attempt(self, task: TaskId, slot: OwnedSemaphorePermit) -> Report {
+    /// Makes one attempt, and drops `ahead` when it begins to copy. Once the task is claimed, the claim is reported on or
+    /// given back.
+    pub(super) async fn attempt(self, task: TaskId, ahead: OwnedSemaphorePermit) -> Report {
         let manager = self.shared.manager.clone();
-        match self.attempt_claimed(&manager, task, slot).await {
+        let member = self.group.join();
+        match self.attempt_claimed(&manager, task, ahead, member).await {
             Ok(report) => report,
             // Cancelled, reassigned or removed in the meantime; the subscription tells.
             Err(error) if is_over(&error) => Report::Over,
@@ -51,18 +63,25 @@ impl Attempts {
         self,
         manager: &MetaManager,
         task: TaskId,
-        slot: OwnedSemaphorePermit,
+        ahead: OwnedSemaphorePermit,
+        member: Member,
     ) -> Result<Report> {
         let claim = self.record(|| manager.claim_task(task, self.node)).await?;
         let Some(task) = manager.get_task(task)? else { return Ok(Report::Over) };
-        let assignment = Assignment::new(self.shared.clone(), Arc::clone(&self.job), task, claim, slot);
+        let assignment = Assignment::new(self.shared.clone(), Arc::clone(&self.job), task, claim);
+        let copy = async {
+            assignment.wait_for_turn(&self.turn).await;
+            drop(ahead);
+            self.worker.copy(&assignment).await
+        };
         let copied = tokio::select! {
             biased;
             () = self.halt.cancelled() => None,
-            copied = self.worker.copy(&assignment) => Some(copied),
+            copied = copy => Some(copied),
         };
         let report = match copied {
             Some(Ok(())) => {
+                member.wait(REPORT_DELAY_MAX.min(self.shared.beat_interval)).await;
                 self.record(|| manager.complete_task(claim)).await?;
                 return Ok(Report::Completed);
             }

@@ -1,6 +1,6 @@
 //! The dispatcher: hands tasks to workers as slots get free, and reacts to what changes.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,17 +11,28 @@ use copyseg_core::{
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::attempt::{Attempts, Report};
+use super::group::Group;
 use super::patience::backoff;
 use super::{Run, STOP_GRACE, random, short};
 use crate::failure::{Failure, FailureKind};
 use crate::options;
 use crate::request::Phase;
 use crate::worker::Shared;
+
+/// Tasks are claimed ahead of their copying, this much at once, so that small ones share commits and no slot waits for one.
+/// [`weight`] says how much a task is.
+const CLAIMED_AT_ONCE: u32 = 64;
+
+/// How much may be claimed and not begun. More is claimed when little of the last is left.
+const CLAIMED_AHEAD_MAX: u32 = CLAIMED_AT_ONCE + CLAIMED_AT_ONCE / 4;
+
+/// The bytes of a task that weighs 1.
+const BYTES_OF_WEIGHT: u64 = 64 << 10;
 
 /// Why the dispatcher came to an end.
 pub(super) enum Halt {
@@ -43,8 +54,10 @@ struct Dispatcher<'a> {
     run: &'a Run<'a>,
     job: JobId,
     attempts: Attempts,
-    /// Pending tasks that nothing keeps from being claimed.
-    ready: BTreeSet<TaskId>,
+    /// Pending tasks that nothing keeps from being claimed, and their weights.
+    ready: BTreeMap<TaskId, u32>,
+    /// How much more may be claimed ahead.
+    ahead: Arc<Semaphore>,
     running: JoinSet<(TaskId, Report)>,
     handles: HashMap<TaskId, AbortHandle>,
     /// Failures in this run, and the waits that follow them.
@@ -72,13 +85,16 @@ impl Run<'_> {
             worker: Arc::clone(&self.worker),
             shared,
             options: options.clone(),
+            turn: Arc::new(Mutex::new(())),
+            group: Arc::new(Group::default()),
             halt: self.stop.child_token(),
         };
         let mut dispatcher = Dispatcher {
             run: self,
             job: job.id,
             attempts,
-            ready: BTreeSet::new(),
+            ready: BTreeMap::new(),
+            ahead: Arc::new(Semaphore::new(CLAIMED_AHEAD_MAX as usize)),
             running: JoinSet::new(),
             handles: HashMap::new(),
             failures: HashMap::new(),
@@ -122,7 +138,7 @@ impl Dispatcher<'_> {
         }
         let mut timer = timer(self.run.request.options.heartbeat_timeout);
         loop {
-            let slots = Arc::clone(&self.attempts.shared.slots);
+            let ahead = Arc::clone(&self.ahead);
             let halt = tokio::select! {
                 biased;
                 event = subscription.next() => self.react(event?)?,
@@ -141,19 +157,25 @@ impl Dispatcher<'_> {
                     None
                 }
                 _ = timer.tick() => self.keep_time().await?,
-                // A task is claimed when an object slot is free, which it keeps for its first object.
-                Ok(slot) = slots.acquire_owned(), if !self.ready.is_empty() => {
-                    if let Some(task) = self.ready.pop_first() {
-                        let attempt = self.attempts.clone().attempt(task, slot);
-                        let handle = self.running.spawn(async move { (task, attempt.await) });
-                        self.handles.insert(task, handle);
-                    }
+                Ok(room) = ahead.acquire_many_owned(CLAIMED_AT_ONCE), if !self.ready.is_empty() => {
+                    self.begin(room);
                     None
                 }
             };
             if let Some(halt) = halt {
                 return Ok(halt);
             }
+        }
+    }
+
+    /// Begins attempts at tasks that weigh as much as there is room.
+    fn begin(&mut self, mut room: OwnedSemaphorePermit) {
+        while let Some(entry) = self.ready.first_entry() {
+            let Some(ahead) = room.split(*entry.get() as usize) else { break };
+            let task = entry.remove_entry().0;
+            let attempt = self.attempts.clone().attempt(task, ahead);
+            let handle = self.running.spawn(async move { (task, attempt.await) });
+            self.handles.insert(task, handle);
         }
     }
 
@@ -208,7 +230,7 @@ impl Dispatcher<'_> {
             TaskState::Pending
                 if !self.handles.contains_key(&task.id) && !self.delayed.contains(&task.id) =>
             {
-                self.ready.insert(task.id);
+                self.ready.insert(task.id, weight(task));
                 None
             }
             TaskState::Failed => Some(Halt::Failed(task.reason.clone())),
@@ -306,6 +328,12 @@ impl Dispatcher<'_> {
             progress.bytes_before = progress.bytes_copied;
         });
     }
+}
+
+/// Small tasks are claimed many at a time, large ones one by one: what is said to be in progress is about to be copied.
+fn weight(task: &Task) -> u32 {
+    let weight = task.segments.bytes() / BYTES_OF_WEIGHT;
+    u32::try_from(weight).unwrap_or(u32::MAX).clamp(1, CLAIMED_AT_ONCE)
 }
 
 /// Fires at once, and then often enough for heartbeats.
