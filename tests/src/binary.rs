@@ -45,6 +45,9 @@ pub fn copyseg() -> &'static Path {
 pub const OPERATOR_COMMANDS: [&str; 9] =
     ["job list", "job get 1", "job cancel 1", "job rm 1", "job wait 1", "job watch", "stats", "gc", "check"];
 
+/// How often a command is run that finds its catalog held.
+const RUNS_MAX: u32 = 200;
+
 /// One run of the command to be started.
 #[derive(Debug)]
 pub struct Command(process::Command);
@@ -110,6 +113,10 @@ impl Command {
     /// # Panics
     /// If it cannot be started.
     pub fn start(mut self) -> Running {
+        self.spawn()
+    }
+
+    fn spawn(&mut self) -> Running {
         Running(self.0.spawn().expect("copyseg can be started"))
     }
 
@@ -135,6 +142,18 @@ impl Command {
     /// If it cannot be started.
     pub fn run(self) -> Finished {
         self.start_listening().finish()
+    }
+
+    /// Runs it to its end beside commands that read the same local catalog now and then. It waits for a reader, but not as
+    /// long as one may take on a busy machine; then it is run again, as it advises.
+    ///
+    /// # Panics
+    /// If it cannot be started, or the catalog is never free.
+    pub fn run_beside_readers(mut self) -> Finished {
+        self.0.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut runs = (0..RUNS_MAX).map(|_| self.spawn().finish());
+        let is_held = |run: &Finished| run.stderr.contains("wait until that ends, or stop it");
+        runs.find(|run| !is_held(run)).expect("the catalog is free now and then")
     }
 }
 

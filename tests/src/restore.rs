@@ -7,12 +7,16 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{Command, Generated, Running, Scratch, files_below, write_snapshot};
 
 /// The file in a target that decides how its restore ended: the manifest, or the mark of an aborted restore.
 pub const OUTCOME: &str = "_copyseg/outcome";
+
+/// How many restores are started to catch one on its way.
+const STARTS_MAX: u32 = 20;
 
 /// A scratch directory with a generated `snapshot`, to be restored into `restored`.
 #[derive(Debug)]
@@ -56,14 +60,34 @@ impl Stage {
         self.command("restore snapshot restored --output json")
     }
 
-    /// A restore that is under way and has copied some segments, but not all.
+    /// A restore that stands still on its way: see [`stopped`](Self::stopped).
     ///
     /// # Panics
-    /// If it ends before.
-    pub fn under_way(&self) -> Running {
-        let mut run = self.restore().start_listening();
-        self.wait_for_segments(&mut run, 10);
-        run
+    /// If none is caught on its way.
+    pub fn stopped_restore(&self) -> Running {
+        self.stopped(|| self.restore().start_listening())
+    }
+
+    /// A run that `start` gives, with some segments in the target, but not all. It stands still, so that it is on its way
+    /// however long its test takes for the next step: send it SIGCONT, or kill it.
+    ///
+    /// A busy machine may hold the test up until the run is over. Then all is [cleared](Self::clear), and there is another.
+    ///
+    /// # Panics
+    /// If none is caught on its way, or one fails.
+    pub fn stopped(&self, start: impl Fn() -> Running) -> Running {
+        for _ in 0..STARTS_MAX {
+            let mut run = start();
+            self.wait_for_segments(&mut run, 10);
+            run.signal(Signal::STOP);
+            if !run.has_ended() && self.segment_folders() < self.snapshot.segments.len() {
+                return run;
+            }
+            run.signal(Signal::CONT);
+            run.finish().exits(0);
+            self.clear();
+        }
+        panic!("each of {STARTS_MAX} restores was over before it could be stopped");
     }
 
     /// Waits until so many segment folders are in the target, or the run has ended.
@@ -85,12 +109,12 @@ impl Stage {
         standby
     }
 
-    /// A restore that was killed when it had copied some segments, but not all.
+    /// Leaves behind what a restore does that is killed when it has copied some segments, but not all.
     ///
     /// # Panics
-    /// If it ended before.
+    /// If none is caught on its way.
     pub fn interrupted(&self) {
-        assert!(self.under_way().kill(), "the restore was still under way");
+        assert!(self.stopped_restore().kill(), "it stood still");
     }
 
     /// The one job of the default catalog.
@@ -103,13 +127,18 @@ impl Stage {
         list["items"][0].clone()
     }
 
-    /// Removes the target and its catalog.
+    /// Removes everything but the snapshot.
     ///
     /// # Panics
-    /// If they are not there.
+    /// If it cannot be removed.
     pub fn clear(&self) {
-        fs::remove_dir_all(self.join("restored")).expect("there is a target");
-        fs::remove_file(self.join("restored.copyseg.redb")).expect("there is a catalog");
+        let entries = fs::read_dir(self.scratch.path()).expect("the directory can be read");
+        for path in entries.map(|entry| entry.expect("the directory can be read").path()) {
+            if path != self.join("snapshot") {
+                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                removed.expect("it can be removed");
+            }
+        }
     }
 
     /// Checks that the restore is complete and its catalog sound.

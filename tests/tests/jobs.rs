@@ -84,7 +84,7 @@ fn waiting_ends_as_the_job_does() {
     assert_eq!(late.error()["code"], "timed_out");
 
     let waiting = wait("").start_listening();
-    stage.restore().run().exits(0);
+    stage.restore().run_beside_readers().exits(0);
     assert_eq!(waiting.finish().exits(0).json()["state"], "completed");
 }
 
@@ -165,9 +165,9 @@ fn an_unknown_job_is_not_found_by_any_command() {
 /// A stage with a restore in `catalog` that was killed on its way, and the id of its job.
 fn interrupted(catalog: &str) -> (Stage, String) {
     let stage = Stage::large();
-    let mut run = stage.command("restore snapshot restored --catalog").args([catalog]).start_quietly();
-    stage.wait_for_segments(&mut run, 10);
-    assert!(run.kill(), "the restore was still under way");
+    let restore = || stage.command("restore snapshot restored --catalog").args([catalog]).start_quietly();
+    let run = stage.stopped(restore);
+    assert!(run.kill(), "it stood still");
     let list = stage.command("job list -o json --catalog").args([catalog]).run().exits(0).json();
     let id = items(&list)[0]["id"].as_str().unwrap().to_owned();
     (stage, id)
@@ -183,7 +183,7 @@ fn a_watch_of_a_job_shows_each_change_once_and_ends_as_the_job_does(#[case] cata
     let first = watch.until(|_| true);
     assert_eq!((&first["id"], &first["state"]), (&Value::from(id.as_str()), &Value::from("executing")));
     assert!(first["waiting"].as_str().unwrap().contains("no process works on it"), "{first}");
-    stage.command("restore snapshot restored --catalog").args([catalog]).run().exits(0);
+    stage.command("restore snapshot restored --catalog").args([catalog]).run_beside_readers().exits(0);
     let last = watch.until(|line| line["state"] == "completed");
     assert_eq!(last["progress"]["segments"]["completed"], 400);
     let lines = watch.lines();
@@ -200,11 +200,11 @@ fn a_watch_of_every_job_begins_with_the_open_ones_and_goes_on_until_it_is_stoppe
     on("restore snapshot other").run().exits(0);
     let mut watch = Watch::start(&stage, on("job watch -o jsonl"));
     watch.until(|line| line["id"] == id.as_str() && line["state"] == "executing");
-    on(&format!("job cancel {id} --reason mistake")).run().exits(0);
+    on(&format!("job cancel {id} --reason mistake")).run_beside_readers().exits(0);
     watch.until(|line| line["state"] == "cancelled" && line["reason"] == "mistake");
-    on(&format!("job rm {id}")).run().exits(0);
+    on(&format!("job rm {id}")).run_beside_readers().exits(0);
     watch.until(|line| line["removed"] == id.as_str());
-    let again = on("restore snapshot restored -o json").run().exits(0).json();
+    let again = on("restore snapshot restored -o json").run_beside_readers().exits(0).json();
     watch.until(|line| line["id"] == again["job"] && line["state"] == "completed");
     assert!(
         watch.lines().iter().all(|line| line["target"].as_str().is_none_or(|it| it.ends_with("/restored")))
@@ -221,7 +221,8 @@ fn a_watch_of_a_job_that_is_cancelled_ends_with_its_reason() {
     let watched = stage.command(&format!("job watch {id} -o json --catalog watched.redb"));
     let mut watch = Watch::start(&stage, watched);
     watch.until(|_| true);
-    stage.command(&format!("job cancel {id} --reason mistake --catalog watched.redb")).run().exits(0);
+    let cancel = stage.command(&format!("job cancel {id} --reason mistake --catalog watched.redb"));
+    cancel.run_beside_readers().exits(0);
     let ended = watch.run.finish().exits(7);
     assert_eq!(ended.error()["code"], "job_cancelled");
     assert!(ended.stderr.contains("mistake"), "{ended:?}");
@@ -230,9 +231,8 @@ fn a_watch_of_a_job_that_is_cancelled_ends_with_its_reason() {
 #[test]
 fn a_watch_beside_the_process_that_holds_a_local_catalog_names_it_and_sees_the_end() {
     let stage = Stage::large();
-    let run = stage.under_way();
     // It stands still, so that it cannot let go of the catalog meanwhile.
-    run.signal(Signal::STOP);
+    let run = stage.stopped_restore();
     let notes = stage.join("notes");
     let watch = stage.command("job watch 1 --catalog restored");
     let mut watch = watch.stdout(Stdio::piped()).stderr(File::create(&notes).unwrap()).start();

@@ -189,9 +189,7 @@ fn a_deadline_that_passed_fails_the_restore() {
 #[test]
 fn a_catalog_that_is_removed_ends_the_restore_at_its_deadline_and_the_next_one_starts_over() {
     let stage = Stage::large();
-    let mut run = stage.restore().args(["--deadline", "15s"]).start_listening();
-    stage.wait_for_segments(&mut run, 10);
-    run.signal(Signal::STOP);
+    let run = stage.stopped(|| stage.restore().args(["--deadline", "15s"]).start_listening());
     fs::remove_file(stage.join("restored.copyseg.redb")).unwrap();
     run.signal(Signal::CONT);
     let error = run.finish().exits(5).error();
@@ -218,9 +216,7 @@ fn an_owner_record_that_is_removed_is_written_again_by_the_next_run() {
 #[test]
 fn a_restore_whose_target_is_taken_over_under_its_hands_ends_as_failed_and_leaves_nothing() {
     let stage = Stage::large();
-    let mut first = stage.restore().start_listening();
-    stage.wait_for_segments(&mut first, 10);
-    first.signal(Signal::STOP);
+    let first = stage.stopped_restore();
     let taking = stage.restore().args(["--catalog", "other.redb", "--take-over"]);
     taking.run().exits(0);
     let before = stage.identities();

@@ -24,7 +24,6 @@ use cluster::Cluster;
 fn a_standby_takes_over_from_a_leader_that_was_killed(#[case] members: usize) {
     let cluster = Cluster::of(members, Stage::large());
     let leader = cluster.leader();
-    leader.signal(Signal::STOP);
     let standby = cluster.standby(&leader);
     let before = cluster.head();
     assert!(leader.kill(), "it was killed on its way");
@@ -44,7 +43,6 @@ fn a_leader_that_stood_still_until_it_was_replaced_never_writes_again(
 ) {
     let cluster = Cluster::of(members, Stage::large());
     let leader = cluster.leader();
-    leader.signal(Signal::STOP);
     let before = cluster.head();
     let mut standby = Some(cluster.standby(&leader));
     while cluster.head().writer == before.writer {
@@ -74,12 +72,12 @@ fn a_leader_that_stood_still_until_it_was_replaced_never_writes_again(
 
 #[test]
 fn a_restore_after_a_crash_waits_for_the_dead_leader_and_says_so() {
-    let cluster = Cluster::with_lease(Stage::large(), 10);
+    let cluster = Cluster::new(Stage::large());
     let leader = cluster.leader();
     let id = leader.id();
     assert!(leader.kill(), "it was killed on its way");
     let again = cluster.command("restore snapshot restored").run().exits(0);
-    assert!(again.stderr.contains("waiting up to 18 s"), "{again:?}");
+    assert!(again.stderr.contains("waiting up to 28 s"), "{again:?}");
     assert!(again.stderr.contains(&format!("process {id} on ")), "{again:?}");
     cluster.assert_completed();
 }
@@ -111,8 +109,6 @@ fn a_wait_ends_in_time_though_the_catalog_never_answers() {
 fn an_operator_sees_waits_and_cancels_beside_the_leader() {
     let cluster = Cluster::with_lease(Stage::large(), 120);
     let leader = cluster.leader();
-    // It stands still, so that it cannot end before the operator has looked.
-    leader.signal(Signal::STOP);
     let job = cluster.job();
     let id = job["id"].as_str().unwrap();
     assert_eq!(job["state"], "executing");
@@ -149,6 +145,7 @@ fn a_wait_ends_when_the_leader_has_completed_the_job() {
     let leader = cluster.leader();
     let id = cluster.job()["id"].as_str().unwrap().to_owned();
     let waiting = cluster.command(&format!("job wait {id} -o json")).start_listening();
+    leader.signal(Signal::CONT);
     leader.finish().exits(0);
     assert_eq!(waiting.finish().exits(0).json()["state"], "completed");
     cluster.assert_completed();
@@ -159,8 +156,6 @@ fn a_watch_beside_the_leader_sees_the_job_grow_and_ends_with_it() {
     let cluster = Cluster::new(Stage::large());
     let leader = cluster.leader();
     let id = cluster.job()["id"].as_str().unwrap().to_owned();
-    // It stands still, so that it cannot end before it is watched.
-    leader.signal(Signal::STOP);
     let watched = cluster.command(&format!("job watch {id} -o json"));
     let mut watch = Watch::start(&cluster.stage, watched);
     let copied = |line: &Value| line["progress"]["segments"]["completed"].as_u64().unwrap();
@@ -176,10 +171,8 @@ fn a_watch_beside_the_leader_sees_the_job_grow_and_ends_with_it() {
 
 #[test]
 fn a_watch_says_when_the_leader_has_died_and_goes_on_with_the_next() {
-    let cluster = Cluster::with_lease(Stage::large(), 20);
+    let cluster = Cluster::new(Stage::large());
     let leader = cluster.leader();
-    // It stands still, so that it cannot end before it is watched.
-    leader.signal(Signal::STOP);
     let mut watch = Watch::start(&cluster.stage, cluster.command("job watch -o jsonl"));
     watch.until(|line| line["waiting"].is_null());
     assert!(leader.kill(), "it was killed on its way");
@@ -196,7 +189,6 @@ fn what_only_a_writer_can_do_is_refused_naming_the_leader() {
     let cluster = Cluster::with_lease(Stage::large(), 120);
     let leader = cluster.leader();
     let before = cluster.head();
-    leader.signal(Signal::STOP);
     for line in ["gc", "check --drop job:1"] {
         let refused = cluster.command(line).args(["-o", "json"]).run().exits(5).error();
         assert_eq!(refused["code"], "held", "{line}");

@@ -18,7 +18,7 @@ const AWAY: Duration = Duration::from_secs(10);
 const REST: Duration = Duration::from_millis(100);
 
 /// How long it may take to go on, on a machine that is busy compiling.
-const RESUME_MAX: Duration = Duration::from_secs(120);
+const RESUME_MAX: Duration = Duration::from_secs(300);
 
 /// How often an operator looks.
 const PAUSE: Duration = Duration::from_millis(20);
