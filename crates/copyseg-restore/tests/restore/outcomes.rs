@@ -90,7 +90,7 @@ async fn cancel_unfinished(manager: MetaManager) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_cancellation_at_any_point_wins_or_loses_as_a_whole() {
     let (won, lost) = race(|fixture| {
         let manager = fixture.manager.clone();
@@ -100,7 +100,7 @@ async fn a_cancellation_at_any_point_wins_or_loses_as_a_whole() {
     assert!(won > 1 && lost > 5, "won {won}, lost {lost}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_deadline_at_any_point_wins_or_loses_as_a_whole() {
     let (won, lost) = race(|fixture| {
         let clock = fixture.clock.clone();

@@ -247,7 +247,8 @@ async fn a_copy_that_was_damaged_on_its_way_is_noticed_and_made_again(
     assert_eq!(fixture.manager.tasks_of_job(fixture.jobs()[0].id).unwrap()[0].attempt, attempts);
 }
 
-#[tokio::test]
+/// Time stands still until nothing else can be begun.
+#[tokio::test(start_paused = true)]
 async fn no_more_objects_are_in_flight_than_allowed_and_no_fewer() {
     let (fixture, source, target) = (Fixture::empty().await, TestStore::new(), TestStore::new());
     for segment in 0..20 {

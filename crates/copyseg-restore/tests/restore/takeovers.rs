@@ -78,7 +78,7 @@ async fn a_run_whose_target_was_taken_over_ends_soon_even_if_nothing_of_it_fails
         run(&other, OTHER_CATALOG, &request).await
     };
     let both = async { tokio::join!(first, second) };
-    let (first, second) = tokio::time::timeout(Duration::from_secs(120), both).await.unwrap();
+    let (first, second) = tokio::time::timeout(Duration::from_secs(300), both).await.unwrap();
     assert!(completed(&second.unwrap()));
     let Outcome::Failed { job, reason } = first.unwrap() else { panic!() };
     assert!(reason.contains("took it over") && reason.contains(OTHER_CATALOG), "{reason}");
@@ -254,7 +254,7 @@ async fn restore_with_a_catalog_that_goes_away(
     Some(Duration::from_secs(60)),
     "the deadline of the restore, 2025-10-09T08:54:20.000Z, has passed, but the catalog redb:///catalog does not answer"
 )]
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_catalog_that_went_away_ends_the_run_and_the_next_one_goes_on(
     #[case] deadline: Option<Duration>,
     #[case] says: &str,
