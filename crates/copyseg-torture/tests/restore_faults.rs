@@ -11,14 +11,13 @@ mod power;
 #[path = "restore_faults/scene.rs"]
 mod scene;
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use copyseg_conformance::{CrashCatalog, Fault, FaultyCatalog};
 use copyseg_core::{Error, ErrorKind, Result};
 use copyseg_restore::Outcome;
 use copyseg_torture::{Trial, run};
-use futures::FutureExt;
 
 use disk::{DiskFault, FaultyDisk};
 use power::{Acknowledging, Power};
@@ -31,12 +30,12 @@ fn assert_only_interrupted(outcome: &Result<Outcome>, may_be: &[ErrorKind]) {
 }
 
 /// Names the point in what is printed when a check fails there.
-async fn at_point<T>(point: String, work: impl Future<Output = T>) -> T {
-    match AssertUnwindSafe(work).catch_unwind().await {
+fn at_point<T>(point: String, work: impl FnOnce() -> T) -> T {
+    match catch_unwind(AssertUnwindSafe(work)) {
         Ok(value) => value,
         Err(panic) => {
             eprintln!("at {point}");
-            std::panic::resume_unwind(panic)
+            resume_unwind(panic)
         }
     }
 }
@@ -58,22 +57,26 @@ async fn fail_catalog(step: Step, call: u64, fault: Fault) -> bool {
 }
 
 /// Fails one call to the file system, of the source or the target; says whether it came to that.
-async fn fail_disk(step: Step, call: u64, fault: DiskFault) -> bool {
-    let scene = Scene::at(step).await;
+fn fail_disk(step: Step, call: u64, fault: DiskFault) -> bool {
+    let scene = run(true, Scene::at(step));
     let disk = FaultyDisk::new(call, fault);
-    if fault == DiskFault::Kill {
-        let catalog = Arc::new(CrashCatalog::new(scene.storage()));
-        tokio::select! {
-            biased;
-            () = disk.kill.notified() => {}
-            outcome = scene.run(catalog.clone(), Some(disk.hook())) => assert!(completed(&outcome), "{outcome:?}"),
+    // The next run has a runtime of its own, because a runtime ends after the calls to the disk that are under way on its
+    // threads: whoever was killed makes none later.
+    run(true, async {
+        if fault == DiskFault::Kill {
+            let catalog = Arc::new(CrashCatalog::new(scene.storage()));
+            tokio::select! {
+                biased;
+                () = disk.kill.notified() => {}
+                outcome = scene.run(catalog.clone(), Some(disk.hook())) => assert!(completed(&outcome), "{outcome:?}"),
+            }
+            catalog.crash().await.unwrap();
+        } else {
+            let outcome = scene.run(scene.storage(), Some(disk.hook())).await;
+            assert_only_interrupted(&outcome, &[ErrorKind::Unavailable]);
         }
-        catalog.crash().await.unwrap();
-    } else {
-        let outcome = scene.run(scene.storage(), Some(disk.hook())).await;
-        assert_only_interrupted(&outcome, &[ErrorKind::Unavailable]);
-    }
-    scene.complete(scene.storage()).await;
+    });
+    run(true, scene.complete(scene.storage()));
     disk.reached()
 }
 
@@ -84,7 +87,7 @@ fn every_fault_point_of_a_restore_in_its_catalog() {
         for (step, fault) in Step::ALL.into_iter().flat_map(|step| Fault::ALL.map(|fault| (step, fault))) {
             for call in 0.. {
                 let point = format!("call {call} to the catalog, {fault:?}, in the step {step:?}");
-                if !run(true, at_point(point, fail_catalog(step, call, fault))) {
+                if !at_point(point, || run(true, fail_catalog(step, call, fault))) {
                     break;
                 }
                 round.count("fault points", 1);
@@ -104,7 +107,7 @@ fn every_fault_point_of_a_restore_on_its_disk() {
         let (step, fault) = pairs[(round.seed() * 5 % pairs.len() as u64) as usize];
         for call in 0.. {
             let point = format!("call {call} to the disk, {fault:?}, in the step {step:?}");
-            if !run(true, at_point(point, fail_disk(step, call, fault))) {
+            if !at_point(point, || fail_disk(step, call, fault)) {
                 break;
             }
             round.count("fault points", 1);
