@@ -23,7 +23,7 @@ use crate::wake::Wake;
 
 /// How long sled's own lock may outlive the database it was for: threads that finish their work hold it. Who
 /// has the folder's lock meets nobody else's.
-const UNLOCK_TIMEOUT: Duration = Duration::from_secs(10);
+const UNLOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where a database is opened.
 pub(crate) struct Source {

@@ -14,7 +14,10 @@ use tempfile::TempDir;
 use crate::{Server, free_address};
 
 /// How long members may take to serve, on a machine that is busy compiling.
-const START_MAX: Duration = Duration::from_secs(120);
+const START_MAX: Duration = Duration::from_secs(300);
+
+/// How long one that stands still is waited for.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// An etcd process with its data. Dropped, both are gone.
 #[derive(Debug)]
@@ -143,7 +146,7 @@ impl Member {
     /// What it answers over HTTP, as JSON.
     fn ask(&self, request: &str, content: &str) -> io::Result<Value> {
         let mut stream = TcpStream::connect(&self.endpoint)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.set_read_timeout(Some(ANSWER_MAX))?;
         let length = content.len();
         write!(stream, "{request} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{content}")?;
         let mut answer = String::new();

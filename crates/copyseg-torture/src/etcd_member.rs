@@ -22,7 +22,7 @@ impl EtcdMember {
     /// Starts a cluster of one, as [`cluster`](Self::cluster) does.
     ///
     /// # Panics
-    /// When it cannot be started, or does not answer for a minute.
+    /// When it cannot be started, or does not answer for five minutes.
     pub async fn start() -> Self {
         Self::cluster(1, &[]).await.remove(0)
     }
@@ -30,7 +30,7 @@ impl EtcdMember {
     /// Starts so many members of the server under test, with more arguments for each, and waits until they answer.
     ///
     /// # Panics
-    /// When one cannot be started, or does not answer for a minute.
+    /// When one cannot be started, or does not answer for five minutes.
     pub async fn cluster(count: usize, arguments: &[&str]) -> Vec<Self> {
         let members = Member::cluster(&Server::of_test(), count, arguments).into_iter();
         let members: Vec<_> = members.map(|member| Self { member, stores: AtomicU64::new(0) }).collect();
@@ -58,9 +58,9 @@ impl EtcdMember {
     /// Waits until it serves, which takes a majority of the members.
     ///
     /// # Panics
-    /// When it does not for a minute.
+    /// When it does not for five minutes.
     pub async fn answers(&self) {
-        for _ in 0..600 {
+        for _ in 0..3_000 {
             if EtcdCatalog::open(self.store_of_its_own()).await.is_ok() {
                 return;
             }

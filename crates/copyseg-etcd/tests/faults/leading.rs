@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use crate::member::Member;
 
 /// So long that no pause of a busy machine outlasts it.
-const LEASE: Duration = Duration::from_secs(8);
+const LEASE: Duration = Duration::from_secs(20);
 
 async fn catalog(member: &Member) -> Arc<EtcdCatalog> {
     Arc::new(EtcdCatalog::open(member.options().lease(LEASE)).await.unwrap())

@@ -10,7 +10,7 @@ use etcd_client::GetOptions;
 use crate::member::Member;
 
 const LEASE: Duration = Duration::from_secs(2);
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 async fn leader(member: &Member) -> MetaManager {
     let catalog = Arc::new(EtcdCatalog::open(member.options().lease(LEASE)).await.unwrap());

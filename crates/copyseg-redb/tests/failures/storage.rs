@@ -109,7 +109,7 @@ impl Storage {
 }
 
 /// After this long a hanging disk fails, so that a test that waits for it in vain ends.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Does to `bytes` what `step` did to the disk.
 pub(crate) fn replay(bytes: &mut Vec<u8>, step: &Step) {

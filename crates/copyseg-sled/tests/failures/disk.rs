@@ -27,7 +27,7 @@ struct State {
 }
 
 /// After this long a hanging disk fails, so that a test that waits for it in vain ends.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 impl Disk {
     pub(crate) fn new() -> Self {

@@ -11,7 +11,7 @@ use copyseg_core::{
 use futures::future::BoxFuture;
 
 /// How long anything may take on a busy machine before it counts as hanging.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// How many tasks are added to a damaged store.
 const MORE_TASKS: u64 = 60;

@@ -47,7 +47,7 @@ impl Fixture {
         let progress = watch::Sender::new(RestoreProgress::default());
         let (request, stop) = (self.request(), CancellationToken::new());
         let run = restore(&manager, "redb:///catalog", &request, &progress, &stop);
-        let outcome = tokio::time::timeout(Duration::from_secs(120), run).await.expect("no answer");
+        let outcome = tokio::time::timeout(Duration::from_secs(300), run).await.expect("no answer");
         manager.close().await?;
         outcome
     }
