@@ -56,8 +56,8 @@ pub(super) fn read(context: &Context) -> Result<Curve> {
             Ok(nanos_per(ids.len(), || ids.iter().filter(|id| state(id.0).is_some()).count()))
         },
     )?;
-    let why = "A level of the tree for every sixteenfold, and beyond a few megabytes a miss of the caches for each; a hash \
-               map has the misses alone.";
+    let why = "A level of the tree for every thirty-twofold, and beyond a few megabytes a miss of the caches for each; a hash \
+               map has two misses in all.";
     Ok(Curve { what: "get + state of a random task", by: "tasks", unit: Unit::Nanos, lines, why })
 }
 

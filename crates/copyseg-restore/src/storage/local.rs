@@ -158,11 +158,19 @@ impl Storage for Local {
 
     async fn open(&self, file: &File) -> Result<Content, Failure> {
         let (disk, path, file) = (self.disk.clone(), self.path(&file.name), file.clone());
-        let reader = blocking(move || Reader::open(&disk, path, file)).await?;
-        let chunks = stream::try_unfold(reader, |mut reader| {
-            blocking(move || Ok(reader.next()?.map(|chunk| (chunk, reader))))
+        // A small file takes one turn on a thread that may block.
+        let (first, reader) = blocking(move || {
+            let mut reader = Reader::open(&disk, path, file)?;
+            Ok((reader.next()?, reader))
+        })
+        .await?;
+        let rest = stream::try_unfold(reader, |mut reader| async move {
+            match reader.is_at_end() {
+                true => Ok(None),
+                false => blocking(move || Ok(reader.next()?.map(|chunk| (chunk, reader)))).await,
+            }
         });
-        Ok(chunks.boxed())
+        Ok(stream::iter(first.map(Ok)).chain(rest).boxed())
     }
 
     async fn write(

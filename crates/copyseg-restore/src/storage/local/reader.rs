@@ -20,14 +20,20 @@ pub(super) struct Reader {
     path: PathBuf,
     file: File,
     read: u64,
+    is_at_end: bool,
 }
 
 impl Reader {
     pub(super) fn open(disk: &Disk, path: PathBuf, file: File) -> Result<Self, Failure> {
         let source = disk.open(&path).map_err(|error| source_failure(&path, error))?;
-        let reader = Self { source, path, file, read: 0 };
+        let reader = Self { source, path, file, read: 0, is_at_end: false };
         reader.check_version()?;
         Ok(reader)
+    }
+
+    /// Whether there are no more bytes, so that nobody has to ask for them.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.is_at_end
     }
 
     /// The next bytes, none at the end.
@@ -36,7 +42,8 @@ impl Reader {
             Vec::with_capacity(usize::try_from(CHUNK_BYTES.min(self.file.bytes)).unwrap_or(0) + 1);
         let read = (&mut self.source).take(CHUNK_BYTES).read_to_end(&mut chunk);
         self.read += read.map_err(|error| Failure::of_file("read", &self.path, error))? as u64;
-        if chunk.is_empty() || self.read > self.file.bytes {
+        self.is_at_end = (chunk.len() as u64) < CHUNK_BYTES;
+        if self.is_at_end || self.read > self.file.bytes {
             self.check_version()?;
             if self.read != self.file.bytes {
                 let how = format!("had {} bytes and now has {}", self.file.bytes, self.read);

@@ -29,12 +29,15 @@ async fn a_file_is_read_in_chunks_of_bounded_size() {
 async fn a_file_that_grows_while_it_is_read_is_noticed() {
     let (folder, local) = folder();
     let path = folder.path().join("growing");
-    fs::write(&path, "one").unwrap();
+    let growing = fs::File::create(&path).unwrap();
+    growing.set_len(CHUNK_BYTES + 3).unwrap();
     let file = local.find("growing").await.unwrap().unwrap();
     let content = local.open(&file).await.unwrap();
-    fs::write(&path, "one more").unwrap();
+    growing.set_len(CHUNK_BYTES + 8).unwrap();
     let failure = content.try_collect::<Vec<_>>().await.unwrap_err();
-    assert!(failure.error.to_string().ends_with("had 3 bytes and now has 8"), "{failure:?}");
+    let (had, has) = (CHUNK_BYTES + 3, CHUNK_BYTES + 8);
+    let told = format!("had {had} bytes and now has {has}");
+    assert!(failure.error.to_string().ends_with(&told), "{failure:?}");
 }
 
 #[tokio::test]
