@@ -20,6 +20,11 @@
 //! ```
 //! Segments count as restored once the [`Manifest`] names them. Other files in the target are left alone.
 //!
+//! # Tasks in progress
+//! Small tasks are claimed up to 128 ahead of their copying, and reported up to 64 at once, so that they share commits of the catalog;
+//! of large ones, up to two for each object that may be in flight. A task that a stopped or killed run had claimed counts one attempt
+//! more when it is claimed again.
+//!
 //! # What can go wrong
 //! A worker's [`Failure`] is [transient](FailureKind::Transient) and retried with backoff, a bounded number of
 //! times; or [blocked](FailureKind::Blocked), such as a full disk or a missing permission, which ends the run

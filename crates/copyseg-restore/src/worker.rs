@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use copyseg_core::{Claim, Job, MetaManager, Task};
 use parking_lot::Mutex;
-use tokio::sync::{self, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::failure::Failure;
 use crate::request::RestoreProgress;
@@ -16,7 +16,8 @@ use crate::request::RestoreProgress;
 /// Copies segments. The engine hands it tasks, many at once, and deals with what fails.
 #[async_trait]
 pub trait Worker: fmt::Debug + Send + Sync {
-    /// Copies every segment of the assignment; `Ok` means that they are durable and verified.
+    /// Copies every segment of the assignment; `Ok` means that they are durable and verified. It is recorded together with
+    /// others, up to a quarter of a second later; if the process is killed meanwhile, the next run has them copied again.
     ///
     /// The future may be dropped at any await. A later attempt at the same task writes the same files again.
     ///
@@ -136,10 +137,16 @@ impl Assignment {
     }
 
     /// Waits until it may begin, with a slot that is kept for its first object.
-    pub(crate) async fn wait_for_turn(&self, turn: &sync::Mutex<()>) {
-        let _turn = self.beating(turn.lock()).await;
+    pub(crate) async fn wait_to_begin(&self, next_to_begin: &tokio::sync::Mutex<()>) {
+        let _next = self.beating(next_to_begin.lock()).await;
         let slot = self.wait_for_permit().await;
         *self.0.first_slot.lock() = Some(slot);
+    }
+
+    /// Gives back the slot with which it began, if it was never used, and is heard of once more.
+    pub(crate) fn leave_slots(&self) {
+        self.0.first_slot.lock().take();
+        self.beat();
     }
 
     async fn wait_for_permit(&self) -> OwnedSemaphorePermit {

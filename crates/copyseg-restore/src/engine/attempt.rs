@@ -39,7 +39,7 @@ pub(super) struct Attempts {
     pub(super) options: RestoreOptions,
     /// Held by the one attempt that waits for a slot to begin: tasks are begun one after the other, so that few are half
     /// done at any time.
-    pub(super) turn: Arc<Mutex<()>>,
+    pub(super) next_to_begin: Arc<Mutex<()>>,
     pub(super) group: Arc<Group>,
     /// Cancelled when the run needs no more of them.
     pub(super) halt: CancellationToken,
@@ -70,9 +70,11 @@ impl Attempts {
         let Some(task) = manager.get_task(task)? else { return Ok(Report::Over) };
         let assignment = Assignment::new(self.shared.clone(), Arc::clone(&self.job), task, claim);
         let copy = async {
-            assignment.wait_for_turn(&self.turn).await;
+            assignment.wait_to_begin(&self.next_to_begin).await;
             drop(ahead);
-            self.worker.copy(&assignment).await
+            let copied = self.worker.copy(&assignment).await;
+            assignment.leave_slots();
+            copied.map(|()| member)
         };
         let copied = tokio::select! {
             biased;
@@ -80,8 +82,11 @@ impl Attempts {
             copied = copy => Some(copied),
         };
         let report = match copied {
-            Some(Ok(())) => {
-                member.wait(REPORT_DELAY_MAX.min(self.shared.beat_interval)).await;
+            Some(Ok(member)) => {
+                tokio::select! {
+                    () = self.halt.cancelled() => {}
+                    () = member.wait(REPORT_DELAY_MAX.min(self.shared.beat_interval)) => {}
+                }
                 self.record(|| manager.complete_task(claim)).await?;
                 return Ok(Report::Completed);
             }

@@ -1,4 +1,4 @@
-//! The dispatcher: hands tasks to workers as slots get free, and reacts to what changes.
+//! The dispatcher: claims tasks ahead of the slots in which they are copied, and reacts to what changes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -24,15 +24,21 @@ use crate::options;
 use crate::request::Phase;
 use crate::worker::Shared;
 
-/// Tasks are claimed ahead of their copying, this much at once, so that small ones share commits and no slot waits for one.
-/// [`weight`] says how much a task is.
-const CLAIMED_AT_ONCE: u32 = 64;
+/// What is claimed at once, by [`weight`]. Tasks are claimed ahead of their copying, so that small ones share commits and
+/// no slot waits for one.
+const LOAD: u32 = 64;
 
-/// How much may be claimed and not begun. More is claimed when little of the last is left.
-const CLAIMED_AHEAD_MAX: u32 = CLAIMED_AT_ONCE + CLAIMED_AT_ONCE / 4;
+/// What may be claimed and not begun: while one load is begun, the next is claimed.
+const AHEAD_MAX: u32 = 2 * LOAD;
 
-/// The bytes of a task that weighs 1.
+/// The bytes that weigh 1.
 const BYTES_OF_WEIGHT: u64 = 64 << 10;
+
+/// The segments that weigh 1, however small they are.
+const SEGMENTS_OF_WEIGHT: usize = 16;
+
+/// Whoever beats more often has no time for anything else.
+const BEAT_INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 /// Why the dispatcher came to an end.
 pub(super) enum Halt {
@@ -56,6 +62,8 @@ struct Dispatcher<'a> {
     attempts: Attempts,
     /// Pending tasks that nothing keeps from being claimed, and their weights.
     ready: BTreeMap<TaskId, u32>,
+    /// The largest weight of a task.
+    weight_max: u32,
     /// How much more may be claimed ahead.
     ahead: Arc<Semaphore>,
     running: JoinSet<(TaskId, Report)>,
@@ -75,7 +83,7 @@ impl Run<'_> {
             manager: self.manager.clone(),
             slots: Arc::new(Semaphore::new(slots_max)),
             slots_max,
-            beat_interval: options.heartbeat_timeout / 4,
+            beat_interval: (options.heartbeat_timeout / 4).max(BEAT_INTERVAL_MIN),
             progress: self.progress.clone(),
             staging: self.staging(options::restore_of(job).unwrap_or_default()).into(),
         };
@@ -85,7 +93,7 @@ impl Run<'_> {
             worker: Arc::clone(&self.worker),
             shared,
             options: options.clone(),
-            turn: Arc::new(Mutex::new(())),
+            next_to_begin: Arc::new(Mutex::new(())),
             group: Arc::new(Group::default()),
             halt: self.stop.child_token(),
         };
@@ -94,7 +102,8 @@ impl Run<'_> {
             job: job.id,
             attempts,
             ready: BTreeMap::new(),
-            ahead: Arc::new(Semaphore::new(CLAIMED_AHEAD_MAX as usize)),
+            weight_max: weight_max(slots_max),
+            ahead: Arc::new(Semaphore::new(AHEAD_MAX as usize)),
             running: JoinSet::new(),
             handles: HashMap::new(),
             failures: HashMap::new(),
@@ -157,7 +166,7 @@ impl Dispatcher<'_> {
                     None
                 }
                 _ = timer.tick() => self.keep_time().await?,
-                Ok(room) = ahead.acquire_many_owned(CLAIMED_AT_ONCE), if !self.ready.is_empty() => {
+                Ok(room) = ahead.acquire_many_owned(LOAD), if !self.ready.is_empty() => {
                     self.begin(room);
                     None
                 }
@@ -168,7 +177,7 @@ impl Dispatcher<'_> {
         }
     }
 
-    /// Begins attempts at tasks that weigh as much as there is room.
+    /// Begins attempts at as many tasks as there is room for.
     fn begin(&mut self, mut room: OwnedSemaphorePermit) {
         while let Some(entry) = self.ready.first_entry() {
             let Some(ahead) = room.split(*entry.get() as usize) else { break };
@@ -230,7 +239,7 @@ impl Dispatcher<'_> {
             TaskState::Pending
                 if !self.handles.contains_key(&task.id) && !self.delayed.contains(&task.id) =>
             {
-                self.ready.insert(task.id, weight(task));
+                self.ready.insert(task.id, weight(task).clamp(1, self.weight_max));
                 None
             }
             TaskState::Failed => Some(Halt::Failed(task.reason.clone())),
@@ -298,6 +307,10 @@ impl Dispatcher<'_> {
             if manager.get_task(claim.task)?.is_none_or(|task| task.job != self.job) {
                 continue;
             }
+            // Others may have been heard of while one was released, as after the whole process was frozen.
+            if !manager.silent_claims(timeout)?.contains(&claim) {
+                continue;
+            }
             if let Some(handle) = self.handles.remove(&claim.task) {
                 handle.abort();
             }
@@ -330,10 +343,16 @@ impl Dispatcher<'_> {
     }
 }
 
-/// Small tasks are claimed many at a time, large ones one by one: what is said to be in progress is about to be copied.
+/// How much work a task is, as what is said to be in progress is to be begun soon.
 fn weight(task: &Task) -> u32 {
-    let weight = task.segments.bytes() / BYTES_OF_WEIGHT;
-    u32::try_from(weight).unwrap_or(u32::MAX).clamp(1, CLAIMED_AT_ONCE)
+    let segments = task.segments.len() / SEGMENTS_OF_WEIGHT;
+    let weight = (task.segments.bytes() / BYTES_OF_WEIGHT).max(segments as u64);
+    u32::try_from(weight).unwrap_or(u32::MAX)
+}
+
+/// However large tasks are, a load has one for each slot.
+fn weight_max(slots_max: usize) -> u32 {
+    u32::try_from(slots_max).map_or(1, |slots| (LOAD / slots.max(1)).max(1))
 }
 
 /// Fires at once, and then often enough for heartbeats.

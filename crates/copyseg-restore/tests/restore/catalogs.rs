@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use copyseg_conformance::{Call, Fault, FaultyCatalog, SlowCatalog};
-use copyseg_core::{Catalog, Error, ErrorKind, JobFilter, JobState, ManagerOptions, MetaManager, Result};
+use copyseg_conformance::{Call, Fault, FaultyCatalog};
+use copyseg_core::{Error, ErrorKind, JobState, ManagerOptions, MetaManager, Result};
 use copyseg_restore::{
     Assignment, CancellationToken, Failure, FailureKind, Outcome, RestoreOptions, RestoreRequest,
     restore_with,
@@ -124,23 +124,4 @@ async fn a_deadline_fails_the_job_even_if_the_target_does_not_answer() {
     let Outcome::Failed { job, reason } = outcome else { panic!("{outcome:?}") };
     assert!(reason.contains("the deadline of the restore"), "{reason}");
     assert_eq!(fixture.job(job).state, JobState::Failed);
-}
-
-#[tokio::test(start_paused = true)]
-async fn small_tasks_share_commits() {
-    const TASKS: u64 = 400;
-    let fixture = Fixture::empty().await;
-    for segment in 1..=TASKS {
-        fixture.write(&format!("{segment}/ids.npy"), "one");
-    }
-    let counted = Arc::new(FaultyCatalog::new(Arc::new(fixture.catalog.clone())));
-    // While one commit takes its time, others gather behind it.
-    let slow = SlowCatalog::with_delay(Arc::clone(&counted) as Arc<dyn Catalog>, Duration::from_millis(2));
-    let manager = MetaManager::open(Arc::new(slow), ManagerOptions::default()).await.unwrap();
-    let mut request = fixture.request();
-    request.options.segments_per_task = Some(1);
-    assert!(completed(&run(&manager, CATALOG, &request).await.unwrap()));
-    let (commits, job) = (counted.commits(), manager.list_jobs(&JobFilter::new()).unwrap()[0].id);
-    assert_eq!(manager.tasks_of_job(job).unwrap().len() as u64, TASKS);
-    assert!(commits <= TASKS / 8, "{commits} commits for {TASKS} tasks");
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod catalogs;
+mod dispatch;
 mod failures;
 mod fixture;
 mod outcomes;
