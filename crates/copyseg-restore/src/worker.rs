@@ -42,6 +42,7 @@ struct Inner {
     /// Objects that this attempt is working on; a beat is owed by them alone.
     active: AtomicUsize,
     beat_interval: Duration,
+    /// Bytes that are counted in `progress`, and not for good.
     copied: AtomicU64,
     progress: watch::Sender<RestoreProgress>,
     staging: Arc<str>,
@@ -128,12 +129,9 @@ impl Assignment {
         self.0.progress.send_modify(|progress| progress.bytes_copied += bytes);
     }
 
-    /// Takes back what [`copied`](Self::copied) has counted.
-    pub(crate) fn forget_copied(&self) {
-        let copied = self.0.copied.swap(0, Ordering::Relaxed);
-        self.0.progress.send_modify(|progress| {
-            progress.bytes_copied = progress.bytes_copied.saturating_sub(copied);
-        });
+    /// Says that the task is completed, so that what was [`copied`](Self::copied) stays counted.
+    pub(crate) fn is_recorded(&self) {
+        self.0.copied.store(0, Ordering::Relaxed);
     }
 
     /// Waits until it may begin, with a slot that is kept for its first object.
@@ -172,6 +170,17 @@ impl Assignment {
                 }
             }
         }
+    }
+}
+
+impl Drop for Inner {
+    /// What an attempt copied in vain is copied again.
+    fn drop(&mut self) {
+        let in_vain = *self.copied.get_mut();
+        self.progress.send_if_modified(|progress| {
+            progress.bytes_copied = progress.bytes_copied.saturating_sub(in_vain);
+            in_vain > 0
+        });
     }
 }
 

@@ -81,14 +81,15 @@ impl Attempts {
             () = self.halt.cancelled() => None,
             copied = copy => Some(copied),
         };
-        let report = match copied {
+        match copied {
             Some(Ok(member)) => {
                 tokio::select! {
                     () = self.halt.cancelled() => {}
                     () = member.wait(REPORT_DELAY_MAX.min(self.shared.beat_interval)) => {}
                 }
                 self.record(|| manager.complete_task(claim)).await?;
-                return Ok(Report::Completed);
+                assignment.is_recorded();
+                Ok(Report::Completed)
             }
             Some(Err(failure)) => {
                 let reason = short(failure.error.chain());
@@ -104,9 +105,7 @@ impl Attempts {
                 .map(|()| Report::Failed(failure))
             }
             None => manager.release_task(claim, "its run was stopped").await.map(|()| Report::Over),
-        };
-        assignment.forget_copied();
-        report
+        }
     }
 
     /// Repeats what the catalog does not take now: see [`patience::record`].

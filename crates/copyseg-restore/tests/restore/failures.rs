@@ -1,15 +1,16 @@
 //! What goes wrong while copying, and what becomes of the restore.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use copyseg_core::{ErrorKind, JobState, TaskState};
-use copyseg_restore::{CancellationToken, Failure, FailureKind, Outcome};
+use copyseg_restore::{CancellationToken, Failure, FailureKind, Outcome, RestoreProgress, restore_with};
 use futures::FutureExt;
 use rstest::rstest;
+use tokio::sync::watch;
 
-use crate::fixture::{Fixture, completed};
+use crate::fixture::{CATALOG, Fixture, completed, hooked};
 
 #[rstest]
 #[case::vanished("1/ids.npy", "is gone", |path: &std::path::Path| std::fs::remove_file(path).unwrap())]
@@ -192,6 +193,27 @@ async fn a_worker_that_moves_no_byte_loses_its_task_to_another_attempt() {
     assert!(completed(&outcome.await.unwrap()));
     fixture.assert_restored().await;
     assert_eq!(fixture.manager.tasks_of_job(fixture.jobs()[0].id).unwrap()[0].attempt, 2);
+}
+
+#[tokio::test]
+async fn bytes_that_a_lost_attempt_copied_are_counted_once() {
+    let fixture = Fixture::new().await;
+    let mut request = fixture.request();
+    request.options.heartbeat_timeout = Duration::from_millis(40);
+    let (clock, is_first) = (fixture.clock.clone(), AtomicBool::new(true));
+    let worker = hooked(&request, move |assignment| {
+        if !is_first.swap(false, Ordering::SeqCst) {
+            return async { Ok(()) }.boxed();
+        }
+        assignment.copied(12);
+        clock.advance(Duration::from_millis(50));
+        std::future::pending().boxed()
+    });
+    let (progress, stop) = (watch::Sender::default(), CancellationToken::new());
+    let outcome = restore_with(&fixture.manager, CATALOG, &request, worker, &progress, &stop).await;
+    assert!(completed(&outcome.unwrap()));
+    let shown: &RestoreProgress = &progress.borrow();
+    assert_eq!((shown.bytes, shown.bytes_copied), (20, 20));
 }
 
 #[tokio::test]
