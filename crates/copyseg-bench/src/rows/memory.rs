@@ -24,7 +24,8 @@ pub(super) fn of_store(context: &Context) -> Result<Vec<Row>> {
             ratios: Unit::Ratio.show(copyseg.allocated as f64 / theirs.allocated as f64),
             ..Row::default()
         };
-        (row, per_one(copyseg.allocated.max(copyseg.resident)))
+        // What is resident besides depends on the allocator.
+        (row, per_one(copyseg.allocated))
     };
     let (of_tasks, per_task) =
         row("memory per task of 8 segments, jobs included", tasks, Workload::MILLION.tasks);
