@@ -49,9 +49,9 @@ pub(super) async fn record<T, W: Future<Output = Result<T>>>(
         };
         has_waited = true;
         let waiting = short(error.chain());
-        // Every task that is under way meets it; one says it for all.
+        // Every task that is under way meets it, each time perhaps at another member of a cluster; one says it for all.
         if progress.send_if_modified(|progress| {
-            let is_new = progress.waiting != waiting;
+            let is_new = !progress.waiting.starts_with(&error.to_string());
             progress.waiting = waiting;
             is_new
         }) {
@@ -91,4 +91,61 @@ pub(super) fn backoff(options: &RestoreOptions) -> ExponentialBackoff {
         .with_max_delay(options.retry_delay_max)
         .without_max_times()
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::future::join_all;
+    use parking_lot::Mutex;
+    use tracing_subscriber::util::SubscriberInitExt;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0.lock().write(text)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Tasks that are claimed ahead and those that are copied.
+    const ATTEMPTS: usize = 96;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_told_once_however_many_tasks_meet_it_at_however_many_members() {
+        let log = Log::default();
+        let writer = log.clone();
+        let _guard = tracing_subscriber::fmt().with_writer(move || writer.clone()).set_default();
+        let (options, progress, halt) =
+            (RestoreOptions::default(), watch::Sender::default(), CancellationToken::new());
+        for outage in 1..=2 {
+            let end = Instant::now() + CATALOG_AWAY_MAX / 2;
+            let calls = AtomicUsize::new(0);
+            let commit = || async {
+                if Instant::now() > end {
+                    return Ok(());
+                }
+                let member = calls.fetch_add(1, Ordering::Relaxed) % 3;
+                let cause = Error::new(ErrorKind::Unavailable, format!("no connection to member {member}"));
+                Err(Error::with_source(ErrorKind::Unavailable, "storage refused the change", cause))
+            };
+            let attempts = (0..ATTEMPTS).map(|_| record(&options, &progress, &halt, commit));
+            assert!(join_all(attempts).await.iter().all(Result::is_ok));
+            assert!(calls.into_inner() > 2 * ATTEMPTS, "each of them tried again and again");
+            assert_eq!(progress.borrow().waiting, "");
+            let text = String::from_utf8(log.0.lock().clone()).unwrap();
+            assert_eq!(text.lines().count(), outage, "{text}");
+            assert!(text.contains("no connection to member 0"), "{text}");
+        }
+    }
 }
