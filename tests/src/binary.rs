@@ -1,9 +1,11 @@
 //! The built command, started as a user would start it.
 
 use std::ffi::OsStr;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::{self, JoinHandle};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::Value;
@@ -117,7 +119,9 @@ impl Command {
     }
 
     fn spawn(&mut self) -> Running {
-        Running(self.0.spawn().expect("copyseg can be started"))
+        let mut process = self.0.spawn().expect("copyseg can be started");
+        let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
+        Running { process, stdout: stdout.map(Written::to), stderr: stderr.map(Written::to) }
     }
 
     /// Starts it with nobody listening.
@@ -159,20 +163,31 @@ impl Command {
 
 /// A run under way; killed when dropped.
 #[derive(Debug)]
-pub struct Running(Child);
+pub struct Running {
+    process: Child,
+    stdout: Option<Written>,
+    stderr: Option<Written>,
+}
 
 impl Running {
     /// Its process id.
     pub fn id(&self) -> u32 {
-        self.0.id()
+        self.process.id()
     }
 
-    /// Whether it has ended by itself.
+    /// Whether it has ended by itself. Its id stays its own also then, so that a signal reaches nobody else.
     ///
     /// # Panics
     /// If its status cannot be asked for.
-    pub fn has_ended(&mut self) -> bool {
-        self.0.try_wait().expect("the process can be asked").is_some()
+    pub fn has_ended(&self) -> bool {
+        let events = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let ended = waitid(WaitId::Pid(Pid::from_child(&self.process)), events);
+        ended.expect("the process can be asked").is_some()
+    }
+
+    /// What it has written to stderr, if it was started to be listened to.
+    pub fn stderr(&self) -> String {
+        self.stderr.as_ref().map(Written::so_far).unwrap_or_default()
     }
 
     /// Ends it with SIGKILL and waits until it is gone. Says whether the signal came before its own end.
@@ -181,8 +196,8 @@ impl Running {
     /// If the signal cannot be sent.
     pub fn kill(mut self) -> bool {
         use std::os::unix::process::ExitStatusExt;
-        self.0.kill().expect("the process can be killed");
-        self.0.wait().expect("the process can be waited for").signal() == Some(Signal::KILL.as_raw())
+        self.process.kill().expect("the process can be killed");
+        self.process.wait().expect("the process can be waited for").signal() == Some(Signal::KILL.as_raw())
     }
 
     /// Sends it a signal; after one that stops it, waits until it stands still.
@@ -190,7 +205,7 @@ impl Running {
     /// # Panics
     /// If the signal cannot be sent.
     pub fn signal(&self, signal: Signal) {
-        let id = Pid::from_child(&self.0);
+        let id = Pid::from_child(&self.process);
         kill_process(id, signal).expect("the signal can be sent");
         if signal == Signal::STOP {
             // If it has ended instead, that is left to be found.
@@ -203,7 +218,7 @@ impl Running {
     ///
     /// # Panics
     /// If it ends before.
-    pub fn wait_for_note(&mut self, file: &Path, expected: &str) -> String {
+    pub fn wait_for_note(&self, file: &Path, expected: &str) -> String {
         loop {
             let has_ended = self.has_ended();
             let notes = std::fs::read_to_string(file).expect("the file can be read");
@@ -220,11 +235,9 @@ impl Running {
     /// # Panics
     /// If it cannot be waited for, or was ended by a signal that it does not handle.
     pub fn finish(mut self) -> Finished {
-        let (stdout, stderr) = (self.0.stdout.take(), self.0.stderr.take());
-        let stderr = std::thread::spawn(move || stderr.map(read).unwrap_or_default());
-        let stdout = stdout.map(read).unwrap_or_default();
-        let status = self.0.wait().expect("the process can be waited for");
-        let stderr = stderr.join().expect("stderr can be read");
+        let status = self.process.wait().expect("the process can be waited for");
+        let stdout = self.stdout.take().map(Written::whole).unwrap_or_default();
+        let stderr = self.stderr.take().map(Written::whole).unwrap_or_default();
         Finished { code: status.code().unwrap_or_else(|| panic!("{status}: {stderr}")), stdout, stderr }
     }
 }
@@ -232,15 +245,40 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         // It may have ended already, and then there is nothing to do.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
-fn read(mut from: impl std::io::Read) -> String {
-    let mut text = String::new();
-    from.read_to_string(&mut text).expect("the output is text");
-    text
+/// What a process writes to a pipe. It is read as it comes: a process whose pipe is full stands still.
+#[derive(Debug)]
+struct Written {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Written {
+    fn to(mut pipe: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::<Mutex<Vec<u8>>>::default();
+        let read = Arc::clone(&bytes);
+        let reader = thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let count @ 1.. = pipe.read(&mut buffer).expect("the output can be read") {
+                read.lock().expect("nobody panics who holds it").extend_from_slice(&buffer[..count]);
+            }
+        });
+        Self { bytes, reader }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().expect("nobody panics who holds it")).into_owned()
+    }
+
+    fn whole(self) -> String {
+        self.reader.join().expect("the output can be read");
+        let bytes = std::mem::take(&mut *self.bytes.lock().expect("nobody panics who holds it"));
+        String::from_utf8(bytes).expect("the output is text")
+    }
 }
 
 /// How a run ended.

@@ -172,7 +172,7 @@ impl TakenAway {
 #[case("redb")]
 #[case("sled")]
 fn a_catalog_removed_during_a_restore_is_asked_for_until_it_is_put_back(#[case] scheme: &str) {
-    let (taken, mut run) = TakenAway::new(scheme);
+    let (taken, run) = TakenAway::new(scheme);
     run.wait_for_note(&taken.notes, "replaced or removed while it was open");
     assert!(!taken.catalog.exists(), "no new one in its place");
     fs::rename(&taken.away, &taken.catalog).unwrap();

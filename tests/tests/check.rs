@@ -18,10 +18,10 @@ async fn tamper(stage: &Stage, operations: Vec<Operation>, adjust: impl FnOnce(&
     catalog.close().await.unwrap();
 }
 
-/// The id of the first task of the job in this state, and the key of its record.
-fn task(stage: &Stage, state: &str) -> (String, RecordKey) {
+/// The id of the first task of the job in one of these states, and the key of its record.
+fn task(stage: &Stage, states: &str) -> (String, RecordKey) {
     let job = stage.job()["id"].as_str().unwrap().to_owned();
-    let line = format!("job tasks {job} --catalog restored -o json --state {state}");
+    let line = format!("job tasks {job} --catalog restored -o json --state {states}");
     let tasks = stage.command(&line).run().exits(0).json();
     let id = tasks["items"][0]["id"].as_str().unwrap().to_owned();
     let key = RecordKey { kind: RecordKind::Task, id: id.parse().unwrap() };
@@ -65,7 +65,7 @@ fn a_killed_restore_leaves_no_problems() {
 async fn a_record_that_cannot_be_read_is_listed_exported_and_dropped_and_never_passed_over() {
     let stage = Stage::large();
     stage.interrupted();
-    let (id, key) = task(&stage, "pending");
+    let (id, key) = task(&stage, "pending,in_progress");
     let record = format!("task:{id}");
     tamper(&stage, garbage(key), |_| {}).await;
 

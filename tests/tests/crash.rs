@@ -81,8 +81,8 @@ fn a_restore_killed_at_any_moment_of_its_start_goes_on_the_next_time() {
 /// Kills a restore some time after so many segment folders are there; whether that was before its manifest. If the test was
 /// held up until the run was over, nothing is left of it.
 fn is_killed_on_its_way(stage: &Stage, segments: usize, later: Duration) -> bool {
-    let mut run = stage.restore().start_quietly();
-    stage.wait_for_segments(&mut run, segments);
+    let run = stage.restore().start_quietly();
+    stage.wait_for_segments(&run, segments);
     sleep(later);
     run.signal(Signal::STOP);
     let is_on_its_way = !stage.join("restored").join(OUTCOME).exists();
@@ -100,7 +100,7 @@ fn is_killed_on_its_way(stage: &Stage, segments: usize, later: Duration) -> bool
 /// Runs the restore and kills it as soon as its manifest is there: most often before its job is completed.
 fn kill_at_the_manifest(stage: &Stage) {
     let manifest = stage.join("restored").join(OUTCOME);
-    let mut run = stage.restore().start_quietly();
+    let run = stage.restore().start_quietly();
     while !manifest.exists() && !run.has_ended() {
         std::hint::spin_loop();
     }

@@ -235,7 +235,7 @@ fn a_watch_beside_the_process_that_holds_a_local_catalog_names_it_and_sees_the_e
     let run = stage.stopped_restore();
     let notes = stage.join("notes");
     let watch = stage.command("job watch 1 --catalog restored");
-    let mut watch = watch.stdout(Stdio::piped()).stderr(File::create(&notes).unwrap()).start();
+    let watch = watch.stdout(Stdio::piped()).stderr(File::create(&notes).unwrap()).start();
     watch.wait_for_note(&notes, &format!("process {}", run.id()));
     run.signal(Signal::CONT);
     run.finish().exits(0);

@@ -77,7 +77,7 @@ fn a_restore_that_hangs_in_a_system_call_can_be_stopped() {
     // Whoever opens it waits until somebody writes, like a file on a network disk that went away.
     let made = std::process::Command::new("mkfifo").arg(records.join("owner")).status();
     assert!(made.is_ok_and(|status| status.success()));
-    let mut run = stage.restore().start_listening();
+    let run = stage.restore().start_listening();
     let taken_over = |status: String| {
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t").map(str::to_owned));
         caught.and_then(|mask| u64::from_str_radix(&mask, 16).ok()).is_some_and(|mask| mask & 2 != 0)

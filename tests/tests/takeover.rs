@@ -124,7 +124,7 @@ fn an_operator_sees_waits_and_cancels_beside_the_leader() {
 
     let keys = cluster.members[0].keys();
     let cancelling = cluster.command(&format!("job cancel {id} --reason mistake -o json"));
-    let mut cancelling = cancelling.start_listening();
+    let cancelling = cancelling.start_listening();
     // The leader goes on when the request is there, so that it cannot end before it is asked.
     while cluster.members[0].keys() == keys {
         assert!(!cancelling.has_ended(), "it waits for the leader");

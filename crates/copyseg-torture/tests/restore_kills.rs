@@ -29,11 +29,11 @@ fn a_restore_killed_at_random_moments_is_whole_in_the_end() {
         let mut random = Random::seeded(round.seed());
         let stage = Stage::new(SEGMENTS, SEGMENT_BYTES, random.draw());
         for _ in 0..KILLS_MAX {
-            let mut run = stage.restore().start_quietly();
+            let run = stage.restore().start_quietly();
             // Runs that go on have less to do.
             match random.below(2) {
                 0 => sleep(Duration::from_micros(random.below(whole / 2))),
-                _ => stage.wait_for_segments(&mut run, random.below(SEGMENTS as u64) as usize),
+                _ => stage.wait_for_segments(&run, random.below(SEGMENTS as u64) as usize),
             }
             if !run.kill() {
                 break;

@@ -14,8 +14,8 @@ use crate::cluster::Cluster;
 /// How long members stay away.
 const AWAY: Duration = Duration::from_secs(10);
 
-/// How long the restore rests after each segment that it copies, so that it lasts however fast the machine is.
-const REST: Duration = Duration::from_millis(100);
+/// How long the restore rests for each segment that it copies, so that it lasts however fast the machine is.
+const REST: Duration = Duration::from_millis(200);
 
 /// How long it may take to go on, on a machine that is busy compiling.
 const RESUME_MAX: Duration = Duration::from_secs(300);
@@ -33,13 +33,18 @@ fn a_restore_loses_nothing_whichever_members_are_killed_and_goes_on_when_they_ar
     let (is_over, copied) = (AtomicBool::new(false), AtomicU64::new(0));
     scope(|scope| {
         scope.spawn(|| slow_down(&restore, &cluster.stage, &is_over));
-        scope.spawn(|| watch(&cluster, &copied, &is_over));
+        let operator = scope.spawn(|| watch(&cluster, &copied, &is_over));
         // Also when a check fails, without which the threads would never end.
         let _guard = OnDrop(|| is_over.store(true, Ordering::SeqCst));
         let resumed = |after: u64| {
             let deadline = Instant::now() + RESUME_MAX;
-            while copied.load(Ordering::SeqCst) <= after {
-                assert!(Instant::now() < deadline, "the restore goes on");
+            loop {
+                let now = copied.load(Ordering::SeqCst);
+                if now > after {
+                    return;
+                }
+                let is_hopeless = restore.has_ended() || operator.is_finished() || Instant::now() > deadline;
+                assert!(!is_hopeless, "the restore goes on after {now} segments: {}", restore.stderr());
                 sleep(PAUSE);
             }
         };
@@ -75,15 +80,16 @@ fn leader(members: &[Member]) -> usize {
     }
 }
 
-/// Has the restore stand still for a moment after each segment, until it `is_over`.
+/// Has the restore stand still for a moment for each segment that it has copied, until it `is_over`: also for those that it
+/// copied while nobody looked, so that it never copies them faster.
 fn slow_down(restore: &Running, stage: &Stage, is_over: &AtomicBool) {
-    let copied = || fs::read_dir(stage.join("restored")).map_or(0, Iterator::count);
+    let copied = || fs::read_dir(stage.join("restored")).map_or(0, Iterator::count) as u32;
     let mut rested_at = copied();
     while !is_over.load(Ordering::SeqCst) {
         let now = copied();
         if now > rested_at {
             restore.signal(Signal::STOP);
-            sleep(REST);
+            sleep(REST * (now - rested_at));
             restore.signal(Signal::CONT);
             rested_at = now;
         }
@@ -94,6 +100,7 @@ fn slow_down(restore: &Running, stage: &Stage, is_over: &AtomicBool) {
 /// Notes how many segments the catalog calls copied, which never become fewer, until it `is_over`.
 fn watch(cluster: &Cluster, copied: &AtomicU64, is_over: &AtomicBool) {
     while !is_over.load(Ordering::SeqCst) {
+        sleep(PAUSE);
         let list = cluster.command("job list -o json").run();
         match list.code {
             0 => {}
@@ -103,14 +110,12 @@ fn watch(cluster: &Cluster, copied: &AtomicU64, is_over: &AtomicBool) {
         }
         let Some(job) = list.json()["items"][0]["id"].as_str().map(str::to_owned) else { continue };
         let shown = cluster.command(&format!("job get {job} -o json")).run();
-
         if shown.code != 5 {
             let shown = shown.exits(0).json();
             let now = shown["progress"]["segments"]["completed"].as_u64().unwrap();
             let before = copied.swap(now, Ordering::SeqCst);
             assert!(now >= before, "{before} segments were copied, and now it is {now}: {shown}");
         }
-        sleep(PAUSE);
     }
 }
 

@@ -52,6 +52,7 @@ async fn no_acknowledged_write_is_lost_whichever_members_are_killed_and_writes_r
     });
     let resumed = async |after: u64| {
         while acknowledged.load(Ordering::SeqCst) <= after {
+            assert!(!writer.is_finished(), "writes go on");
             sleep(Duration::from_millis(20)).await;
         }
     };
