@@ -181,10 +181,16 @@ impl Storage for Local {
         mut content: Content,
     ) -> Result<(), Failure> {
         let (disk, path, staging) = (self.disk.clone(), self.path(name), self.path(&staged_name(staging)?));
+        let first = content.try_next().await?.unwrap_or_default();
+        let mut unsynced = first.len() as u64;
         // It stays here and not on the thread that writes, so that dropping this removes the file that a call which
         // hangs would put in place later.
-        let staged = blocking(move || Staged::create(&disk, staging)).await?;
-        let mut unsynced = 0;
+        let staged = blocking(move || {
+            let staged = Staged::create(&disk, staging)?;
+            staged.open().write(&first)?;
+            Ok(staged)
+        })
+        .await?;
         while let Some(chunk) = content.try_next().await? {
             unsynced += chunk.len() as u64;
             let sync = unsynced >= UNSYNCED_BYTES_MAX;
