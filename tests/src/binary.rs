@@ -323,3 +323,22 @@ impl Finished {
         error["error"].clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Stage;
+
+    #[test]
+    fn a_run_that_writes_more_than_a_pipe_holds_ends_before_anyone_asks_for_it() {
+        const BYTES: usize = 1_000_000;
+        let script = format!("head -c {BYTES} /dev/zero >&2");
+        let run = Stage::small().command("--version").after(&script).start_listening();
+        while !run.has_ended() {
+            thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let finished = run.finish().exits(0);
+        assert!(finished.stdout.starts_with("copyseg"), "{}", finished.stdout);
+        assert_eq!(finished.stderr.len(), BYTES);
+    }
+}
