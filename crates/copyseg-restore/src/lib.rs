@@ -21,8 +21,8 @@
 //! Segments count as restored once the [`Manifest`] names them. Other files in the target are left alone.
 //!
 //! # Tasks in progress
-//! Small tasks are claimed up to 128 ahead of their copying, and reported up to 64 at once, so that they share commits of the catalog;
-//! of large ones, up to two for each object that may be in flight. A task that a stopped or killed run had claimed counts one attempt
+//! Small tasks are claimed up to 128 ahead of their copying, and reported up to 64 at once, so that they share commits of the
+//! catalog; of large ones, or if more than 64 objects may be in flight, two for each object. A task that a stopped or killed run had claimed counts one attempt
 //! more when it is claimed again.
 //!
 //! # What can go wrong

@@ -17,7 +17,7 @@ use crate::request::RestoreProgress;
 #[async_trait]
 pub trait Worker: fmt::Debug + Send + Sync {
     /// Copies every segment of the assignment; `Ok` means that they are durable and verified. It is recorded together with
-    /// others, up to a quarter of a second later; if the process is killed meanwhile, the next run has them copied again.
+    /// others, up to a quarter of a second later, or a quarter of the heartbeat timeout if that is less; if the process is killed meanwhile, the next run has them copied again.
     ///
     /// The future may be dropped at any await. A later attempt at the same task writes the same files again.
     ///
@@ -157,7 +157,7 @@ impl Assignment {
 
     /// Waiting for others is not silence. While an object of this attempt is in flight it speaks for itself, so that
     /// one that hangs is noticed.
-    async fn beating<T>(&self, wait: impl Future<Output = T>) -> T {
+    pub(crate) async fn beating<T>(&self, wait: impl Future<Output = T>) -> T {
         let mut wait = std::pin::pin!(wait);
         loop {
             tokio::select! {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use copyseg_core::{Error, ErrorKind, Job, MetaManager, NodeId, Result, TaskId};
+use copyseg_core::{Claim, Error, ErrorKind, Job, MetaManager, NodeId, Result, TaskId};
 use tokio::sync::{Mutex, OwnedSemaphorePermit};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::group::{Group, Member};
@@ -66,6 +67,9 @@ impl Attempts {
         ahead: OwnedSemaphorePermit,
         member: Member,
     ) -> Result<Report> {
+        if self.halt.is_cancelled() {
+            return Ok(Report::Over);
+        }
         let claim = self.record(|| manager.claim_task(task, self.node)).await?;
         let Some(task) = manager.get_task(task)? else { return Ok(Report::Over) };
         let assignment = Assignment::new(self.shared.clone(), Arc::clone(&self.job), task, claim);
@@ -79,17 +83,26 @@ impl Attempts {
         let copied = tokio::select! {
             biased;
             () = self.halt.cancelled() => None,
+            lost = self.lost(claim) => return lost.map(|()| Report::Over),
             copied = copy => Some(copied),
         };
+        let report = assignment.beating(self.report(claim, copied)).await?;
+        if matches!(report, Report::Completed) {
+            assignment.is_recorded();
+        }
+        Ok(report)
+    }
+
+    /// Records what became of the attempt, or gives back the task of one that was stopped.
+    async fn report(&self, claim: Claim, copied: Option<Result<Member, Failure>>) -> Result<Report> {
+        let manager = &self.shared.manager;
         match copied {
             Some(Ok(member)) => {
                 tokio::select! {
                     () = self.halt.cancelled() => {}
                     () = member.wait(REPORT_DELAY_MAX.min(self.shared.beat_interval)) => {}
                 }
-                self.record(|| manager.complete_task(claim)).await?;
-                assignment.is_recorded();
-                Ok(Report::Completed)
+                self.record(|| manager.complete_task(claim)).await.map(|()| Report::Completed)
             }
             Some(Err(failure)) => {
                 let reason = short(failure.error.chain());
@@ -106,6 +119,15 @@ impl Attempts {
             }
             None => manager.release_task(claim, "its run was stopped").await.map(|()| Report::Over),
         }
+    }
+
+    /// Ends when somebody else has given the task back or removed it, which a worker that hangs would not learn.
+    async fn lost(&self, claim: Claim) -> Result<()> {
+        let manager = &self.shared.manager;
+        while manager.get_task(claim.task)?.and_then(|task| task.claim()) == Some(claim) {
+            sleep(self.shared.beat_interval).await;
+        }
+        Ok(())
     }
 
     /// Repeats what the catalog does not take now: see [`patience::record`].

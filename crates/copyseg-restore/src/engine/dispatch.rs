@@ -24,12 +24,12 @@ use crate::options;
 use crate::request::Phase;
 use crate::worker::Shared;
 
-/// What is claimed at once, by [`weight`]. Tasks are claimed ahead of their copying, so that small ones share commits and
-/// no slot waits for one.
-const LOAD: u32 = 64;
+/// How much is claimed at once, by [`weight`], or one task for each slot if that is more. Tasks are claimed ahead of their
+/// copying, so that small ones share commits and no slot waits for one.
+const LOAD_MIN: u32 = 64;
 
-/// What may be claimed and not begun: while one load is begun, the next is claimed.
-const AHEAD_MAX: u32 = 2 * LOAD;
+/// For so many slots tasks are claimed ahead; who has more waits for commits.
+const SLOTS_CLAIMED_FOR_MAX: u32 = 4096;
 
 /// The bytes that weigh 1.
 const BYTES_OF_WEIGHT: u64 = 64 << 10;
@@ -62,9 +62,11 @@ struct Dispatcher<'a> {
     attempts: Attempts,
     /// Pending tasks that nothing keeps from being claimed, and their weights.
     ready: BTreeMap<TaskId, u32>,
-    /// The largest weight of a task.
+    /// How much is claimed at once.
+    load: u32,
+    /// The largest weight of a task: however large tasks are, a load has one for each slot.
     weight_max: u32,
-    /// How much more may be claimed ahead.
+    /// How much more may be claimed ahead: while one load is begun, the next is claimed.
     ahead: Arc<Semaphore>,
     running: JoinSet<(TaskId, Report)>,
     handles: HashMap<TaskId, AbortHandle>,
@@ -97,13 +99,16 @@ impl Run<'_> {
             group: Arc::new(Group::default()),
             halt: self.stop.child_token(),
         };
+        let slots = u32::try_from(slots_max).unwrap_or(u32::MAX).clamp(1, SLOTS_CLAIMED_FOR_MAX);
+        let load = slots.max(LOAD_MIN);
         let mut dispatcher = Dispatcher {
             run: self,
             job: job.id,
             attempts,
             ready: BTreeMap::new(),
-            weight_max: weight_max(slots_max),
-            ahead: Arc::new(Semaphore::new(AHEAD_MAX as usize)),
+            load,
+            weight_max: load / slots,
+            ahead: Arc::new(Semaphore::new(2 * load as usize)),
             running: JoinSet::new(),
             handles: HashMap::new(),
             failures: HashMap::new(),
@@ -118,6 +123,7 @@ impl Run<'_> {
             halt = dispatcher.run_until_halt() => halt,
         };
         dispatcher.wind_down().await;
+        dispatcher.end_progress();
         halt
     }
 
@@ -166,7 +172,7 @@ impl Dispatcher<'_> {
                     None
                 }
                 _ = timer.tick() => self.keep_time().await?,
-                Ok(room) = ahead.acquire_many_owned(LOAD), if !self.ready.is_empty() => {
+                Ok(room) = ahead.acquire_many_owned(self.load), if !self.ready.is_empty() => {
                     self.begin(room);
                     None
                 }
@@ -212,12 +218,18 @@ impl Dispatcher<'_> {
             }
         }
         let mut completed = false;
-        for task in changes.tasks.iter().filter_map(|(_, task)| task.as_ref()) {
-            if task.job == self.job {
-                completed |= task.state == TaskState::Completed;
-                if let Some(halt) = self.take_task(task) {
-                    return Ok(Some(halt));
+        for (id, task) in &changes.tasks {
+            let halt = match task {
+                Some(task) if task.job != self.job => None,
+                Some(task) => {
+                    completed |= task.state == TaskState::Completed;
+                    self.take_task(task)
                 }
+                None if self.is_open(*id) => Some(Halt::Failed(format!("task {id} was removed"))),
+                None => None,
+            };
+            if halt.is_some() {
+                return Ok(halt);
             }
         }
         Ok(if completed { self.halt_if_copied(&self.run.manager.snapshot()?) } else { None })
@@ -245,6 +257,10 @@ impl Dispatcher<'_> {
             TaskState::Failed => Some(Halt::Failed(task.reason.clone())),
             _ => None,
         }
+    }
+
+    fn is_open(&self, task: TaskId) -> bool {
+        self.ready.contains_key(&task) || self.handles.contains_key(&task) || self.delayed.contains(&task)
     }
 
     fn reconsider(&mut self, task: TaskId) -> Result<()> {
@@ -330,6 +346,17 @@ impl Dispatcher<'_> {
         Ok(None)
     }
 
+    /// What was recorded while the last attempts ended counts as well, and nothing is waited for any more.
+    fn end_progress(&self) {
+        let copied = self.run.manager.snapshot().ok().and_then(|snapshot| snapshot.progress(self.job));
+        self.run.progress.send_modify(|progress| {
+            progress.waiting.clear();
+            if let Some(copied) = copied {
+                progress.segments_copied = copied.segments.get(TaskState::Completed);
+            }
+        });
+    }
+
     fn begin_progress(&self, snapshot: &Snapshot) {
         let Some((job, copied)) = snapshot.job(self.job).zip(snapshot.progress(self.job)) else { return };
         self.run.progress.send_modify(|progress| {
@@ -343,16 +370,11 @@ impl Dispatcher<'_> {
     }
 }
 
-/// How much work a task is, as what is said to be in progress is to be begun soon.
+/// What a task weighs. Large tasks weigh more, so that few are claimed long before they are begun.
 fn weight(task: &Task) -> u32 {
     let segments = task.segments.len() / SEGMENTS_OF_WEIGHT;
     let weight = (task.segments.bytes() / BYTES_OF_WEIGHT).max(segments as u64);
     u32::try_from(weight).unwrap_or(u32::MAX)
-}
-
-/// However large tasks are, a load has one for each slot.
-fn weight_max(slots_max: usize) -> u32 {
-    u32::try_from(slots_max).map_or(1, |slots| (LOAD / slots.max(1)).max(1))
 }
 
 /// Fires at once, and then often enough for heartbeats.

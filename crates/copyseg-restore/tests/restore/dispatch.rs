@@ -2,20 +2,23 @@
 
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use copyseg_conformance::{FaultyCatalog, SlowCatalog};
-use copyseg_core::{Catalog, ManagerOptions, MetaManager, TaskState};
+use copyseg_core::{Catalog, Claim, ManagerOptions, MetaManager, TaskState, Txn};
 use copyseg_restore::{
-    Assignment, CancellationToken, Failure, Outcome, RestoreRequest, Worker, restore_with,
+    Assignment, CancellationToken, Failure, Outcome, RestoreProgress, RestoreRequest, Worker, restore,
+    restore_with,
 };
 use futures::FutureExt;
 use parking_lot::Mutex;
+use rstest::rstest;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::fixture::{CATALOG, Fixture, completed, run};
+use crate::fixture::{CATALOG, Fixture, completed, hooked, run};
 
 /// A worker that copies nothing, in its own time.
 #[derive(Debug, Default)]
@@ -105,21 +108,22 @@ async fn small_tasks_share_commits() {
     assert!(commits <= TASKS / 16, "{commits} commits for {TASKS} tasks");
 }
 
-#[rstest::rstest]
-#[case::small(3)]
-#[case::large(5 << 20)]
+#[rstest]
+#[case::small(256, 3, 16)]
+#[case::large(256, 5 << 20, 16)]
+#[case::many_at_once(2048, 3, 256)]
+#[case::large_and_many_at_once(2048, 5 << 20, 256)]
 #[tokio::test(start_paused = true)]
-async fn no_slot_waits_for_a_commit(#[case] bytes: u64) {
-    let (fixture, request) = snapshot(256, bytes, 16).await;
+async fn no_slot_waits_for_a_commit(#[case] tasks: usize, #[case] bytes: u64, #[case] slots: usize) {
+    let (fixture, request) = snapshot(tasks, bytes, slots).await;
     let worker = Arc::new(Idle { slots: 1, hold: Duration::from_millis(100), ..Idle::default() });
-    let tasks = worker.work(&fixture, &request, Duration::from_millis(50)).await;
-    assert_eq!(tasks, 256);
-    let (elapsed, least) = (worker.elapsed(), worker.hold * 256 / 16);
+    assert_eq!(worker.work(&fixture, &request, Duration::from_millis(50)).await, tasks);
+    let (elapsed, least) = (worker.elapsed(), worker.hold * (tasks / slots) as u32);
     assert!(elapsed <= least * 11 / 10, "{elapsed:?} where {least:?} would do");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_takes_no_slot_keeps_none_from_others() {
+async fn a_worker_that_took_no_slot_keeps_none_while_it_waits_to_be_recorded() {
     let (fixture, request) = snapshot(400, 3, 4).await;
     let worker = Arc::new(Idle::default());
     let start = Instant::now();
@@ -159,26 +163,110 @@ async fn a_task_that_waits_to_begin_is_not_silent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stopped_restore_records_what_is_copied_and_gives_back_the_rest() {
+async fn a_stopped_restore_records_what_is_copied_gives_back_the_rest_and_says_how_much_that_is() {
     let (mut fixture, request) = snapshot(20, 3, 1).await;
-    let (begun, stop) = (Arc::new(Mutex::new(0)), CancellationToken::new());
+    let (begun, stop) = (AtomicU32::new(0), CancellationToken::new());
     let stopper = stop.clone();
-    let outcome = fixture.restore_hooked(&request, &stop, move |_| {
-        *begun.lock() += 1;
-        // Nine are copied by now, and wait to be recorded with others.
-        if *begun.lock() == 10 {
+    let worker = hooked(&request, move |_| {
+        // Nine are copied when the tenth begins, and wait to be recorded with others.
+        if begun.fetch_add(1, Ordering::SeqCst) == 9 {
             stopper.cancel();
             return std::future::pending().boxed();
         }
         async { Ok(()) }.boxed()
     });
-    let outcome = outcome.await.unwrap();
+    let progress = watch::Sender::new(RestoreProgress::default());
+    let outcome = restore_with(&fixture.manager, CATALOG, &request, worker, &progress, &stop).await.unwrap();
     let Outcome::Stopped { job: Some(job) } = outcome else { panic!("{outcome:?}") };
     let states = fixture.manager.snapshot().unwrap().progress(job).unwrap().tasks;
-    let (completed_tasks, pending) = (states.get(TaskState::Completed), states.get(TaskState::Pending));
+    let (recorded, pending) = (states.get(TaskState::Completed), states.get(TaskState::Pending));
     // The ninth may have left its slot to the tenth and not have been done.
-    assert!(completed_tasks >= 8 && completed_tasks + pending == 20, "{states:?}");
+    assert!(recorded >= 8 && recorded + pending == 20, "{states:?}");
+    assert_eq!((progress.borrow().segments_copied, progress.borrow().bytes_copied), (recorded, 3 * recorded));
     fixture.restart().await;
     assert!(completed(&fixture.restore_request(&request).await.unwrap()));
     fixture.assert_restored().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_takes_no_longer_than_promised_however_slow_the_catalog_is() {
+    let (fixture, request) = snapshot(20, 3, 4).await;
+    let slow = Arc::new(SlowCatalog::new(Arc::new(fixture.catalog.clone())));
+    let manager =
+        MetaManager::open(Arc::clone(&slow) as Arc<dyn Catalog>, ManagerOptions::default()).await.unwrap();
+    let stop = CancellationToken::new();
+    let (stopper, stopped_at) = (stop.clone(), Arc::new(Mutex::new(None)));
+    let stopping = Arc::clone(&stopped_at);
+    let worker = hooked(&request, move |_| {
+        slow.hold_commits();
+        stopper.cancel();
+        stopping.lock().get_or_insert_with(Instant::now);
+        std::future::pending().boxed()
+    });
+    let outcome = restore_with(&manager, CATALOG, &request, worker, &watch::Sender::default(), &stop).await;
+    assert!(matches!(outcome, Ok(Outcome::Stopped { .. })), "{outcome:?}");
+    let took = stopped_at.lock().unwrap().elapsed();
+    assert!(took <= Duration::from_secs(5), "{took:?}");
+}
+
+/// Restores two tasks, of which the second is dealt with by somebody else while it is copied by a worker that hangs.
+async fn meddled(
+    meddle: impl Fn(&mut Txn<'_>, Claim) -> copyseg_core::Result<()> + Send + Sync + 'static,
+) -> Outcome {
+    let (fixture, request) = snapshot(2, 3, 1).await;
+    let (manager, begun) = (fixture.manager.clone(), AtomicU32::new(0));
+    let meddle = Arc::new(meddle);
+    let outcome = fixture.restore_hooked(&request, &CancellationToken::new(), move |assignment| {
+        let (manager, meddle) = (manager.clone(), Arc::clone(&meddle));
+        let (task, is_second) = (assignment.task().id, begun.fetch_add(1, Ordering::SeqCst) == 1);
+        async move {
+            if is_second {
+                let claim = manager.get_task(task).unwrap().unwrap().claim().unwrap();
+                manager.transact(|txn| meddle(txn, claim)).await.unwrap();
+                std::future::pending().await
+            }
+            Ok(())
+        }
+        .boxed()
+    });
+    timeout(Duration::from_secs(3600), outcome).await.expect("it does not wait for ever").unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_somebody_else_gave_back_is_taken_from_a_worker_that_hangs() {
+    let outcome = meddled(|txn, claim| txn.release_task(claim, "by hand")).await;
+    assert!(completed(&outcome), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_whose_open_task_is_removed_fails_and_says_so() {
+    let outcome = meddled(|txn, claim| {
+        txn.release_task(claim, "by hand")?;
+        txn.remove_task(claim.task).map(drop)
+    });
+    let Outcome::Failed { reason, .. } = outcome.await else { panic!("it cannot be whole") };
+    assert!(reason.contains("was removed"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_waits_to_be_recorded_is_not_silent() {
+    let (fixture, mut request) = snapshot(20, 1000, 4).await;
+    request.options.heartbeat_timeout = Duration::from_millis(150);
+    let slow = SlowCatalog::with_delay(Arc::new(fixture.catalog.clone()), Duration::from_millis(400));
+    let clock = fixture.clock.clone();
+    let options = ManagerOptions { clock: Arc::new(clock.clone()), ..ManagerOptions::default() };
+    let manager = MetaManager::open(Arc::new(slow), options).await.unwrap();
+    let ticking = tokio::spawn(async move {
+        loop {
+            sleep(Duration::from_millis(10)).await;
+            clock.advance(Duration::from_millis(10));
+        }
+    });
+    let (progress, stop) = (watch::Sender::new(RestoreProgress::default()), CancellationToken::new());
+    let outcome = restore(&manager, CATALOG, &request, &progress, &stop).await.unwrap();
+    ticking.abort();
+    let Outcome::Completed { job, .. } = outcome else { panic!("{outcome:?}") };
+    assert!(manager.tasks_of_job(job).unwrap().iter().all(|task| task.attempt == 1));
+    assert_eq!(progress.borrow().bytes_copied, 20_000);
+    assert_eq!(progress.borrow().waiting, "");
 }
