@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use copyseg_core::{Claim, Job, MetaManager, Task};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::failure::Failure;
 use crate::request::RestoreProgress;
@@ -35,7 +35,7 @@ struct Inner {
     job: Arc<Job>,
     task: Arc<Task>,
     claim: Claim,
-    slots: Arc<Semaphore>,
+    slots: Arc<Slots>,
     slots_max: usize,
     /// The slot with which the attempt began.
     first_slot: Mutex<Option<OwnedSemaphorePermit>>,
@@ -58,12 +58,54 @@ pub struct Slot {
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) manager: MetaManager,
-    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) slots: Arc<Slots>,
     pub(crate) slots_max: usize,
     pub(crate) beat_interval: Duration,
     pub(crate) progress: watch::Sender<RestoreProgress>,
     /// The folder of the run for what is unfinished.
     pub(crate) staging: Arc<str>,
+}
+
+/// The objects that may be in flight.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    free: Arc<Semaphore>,
+    /// Objects that wait for a slot, of attempts that have begun.
+    waiting: AtomicUsize,
+    none_waits: Notify,
+}
+
+struct Waiting<'a>(&'a Slots);
+
+impl Slots {
+    pub(crate) fn new(count: usize) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(count)),
+            waiting: AtomicUsize::new(0),
+            none_waits: Notify::new(),
+        }
+    }
+
+    async fn take(&self) -> OwnedSemaphorePermit {
+        match Arc::clone(&self.free).acquire_owned().await {
+            Ok(permit) => permit,
+            // The semaphore is never closed; were it, nothing could be copied any more.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting(self)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.0.waiting.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.none_waits.notify_waiters();
+        }
+    }
 }
 
 impl Assignment {
@@ -104,12 +146,16 @@ impl Assignment {
         self.0.slots_max
     }
 
-    /// Waits until one more object may be in flight. Every object, and every listing, is to hold a slot.
+    /// Waits until one more object may be in flight. Every object, and every listing, is to hold a slot. No other task is
+    /// begun while this waits, so that few are half done at any time.
     pub async fn slot(&self) -> Slot {
         let first = self.0.first_slot.lock().take();
         let permit = match first {
             Some(permit) => permit,
-            None => self.wait_for_permit().await,
+            None => {
+                let _waiting = self.0.slots.wait();
+                self.beating(self.0.slots.take()).await
+            }
         };
         self.0.active.fetch_add(1, Ordering::Relaxed);
         self.beat();
@@ -134,25 +180,30 @@ impl Assignment {
         self.0.copied.store(0, Ordering::Relaxed);
     }
 
-    /// Waits until it may begin, with a slot that is kept for its first object.
+    /// Waits until it may begin, with a slot that is kept for its first object: those that have begun leave one free.
     pub(crate) async fn wait_to_begin(&self, next_to_begin: &tokio::sync::Mutex<()>) {
-        let _next = self.beating(next_to_begin.lock()).await;
-        let slot = self.wait_for_permit().await;
-        *self.0.first_slot.lock() = Some(slot);
+        let slots = &self.0.slots;
+        let first = self.beating(async {
+            let _next = next_to_begin.lock().await;
+            loop {
+                let none_waits = slots.none_waits.notified();
+                if slots.waiting.load(Ordering::SeqCst) > 0 {
+                    none_waits.await;
+                }
+                let slot = slots.take().await;
+                // Others came while it waited: they are first.
+                if slots.waiting.load(Ordering::SeqCst) == 0 {
+                    return slot;
+                }
+            }
+        });
+        *self.0.first_slot.lock() = Some(first.await);
     }
 
     /// Gives back the slot with which it began, if it was never used, and is heard of once more.
     pub(crate) fn leave_slots(&self) {
         self.0.first_slot.lock().take();
         self.beat();
-    }
-
-    async fn wait_for_permit(&self) -> OwnedSemaphorePermit {
-        match self.beating(Arc::clone(&self.0.slots).acquire_owned()).await {
-            Ok(permit) => permit,
-            // The semaphore is never closed; were it, nothing could be copied any more.
-            Err(_) => std::future::pending().await,
-        }
     }
 
     /// Waiting for others is not silence. While an object of this attempt is in flight it speaks for itself, so that

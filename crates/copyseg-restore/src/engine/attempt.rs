@@ -38,8 +38,7 @@ pub(super) struct Attempts {
     pub(super) worker: Arc<dyn Worker>,
     pub(super) shared: Shared,
     pub(super) options: RestoreOptions,
-    /// Held by the one attempt that waits for a slot to begin: tasks are begun one after the other, so that few are half
-    /// done at any time.
+    /// Held by the one attempt that waits for a slot to begin: tasks are begun one after the other.
     pub(super) next_to_begin: Arc<Mutex<()>>,
     pub(super) group: Arc<Group>,
     /// Cancelled when the run needs no more of them.

@@ -22,7 +22,7 @@ use super::{Run, STOP_GRACE, random, short};
 use crate::failure::{Failure, FailureKind};
 use crate::options;
 use crate::request::Phase;
-use crate::worker::Shared;
+use crate::worker::{Shared, Slots};
 
 /// How much is claimed at once, by [`weight`], or one task for each slot if that is more. Tasks are claimed ahead of their
 /// copying, so that small ones share commits and no slot waits for one.
@@ -83,7 +83,7 @@ impl Run<'_> {
         let slots_max = options.objects_in_flight;
         let shared = Shared {
             manager: self.manager.clone(),
-            slots: Arc::new(Semaphore::new(slots_max)),
+            slots: Arc::new(Slots::new(slots_max)),
             slots_max,
             beat_interval: (options.heartbeat_timeout / 4).max(BEAT_INTERVAL_MIN),
             progress: self.progress.clone(),

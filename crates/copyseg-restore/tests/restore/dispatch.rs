@@ -134,10 +134,10 @@ async fn a_worker_that_took_no_slot_keeps_none_while_it_waits_to_be_recorded() {
 #[tokio::test(start_paused = true)]
 async fn a_task_is_begun_when_those_before_it_leave_slots_free() {
     let (fixture, request) = snapshot(100, 3, 4).await;
-    let worker = Arc::new(Idle { slots: 5, hold: Duration::from_millis(10), ..Idle::default() });
+    let worker = Arc::new(Idle { slots: 50, hold: Duration::from_millis(10), ..Idle::default() });
     worker.work(&fixture, &request, Duration::from_millis(2)).await;
     let most = worker.seen.lock().most;
-    assert!(most <= 3 * 4, "{most} tasks were half done at once");
+    assert!(most <= 2 * 4, "{most} tasks were half done at once");
 }
 
 #[tokio::test(start_paused = true)]
