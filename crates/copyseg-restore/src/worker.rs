@@ -17,7 +17,8 @@ use crate::request::RestoreProgress;
 #[async_trait]
 pub trait Worker: fmt::Debug + Send + Sync {
     /// Copies every segment of the assignment; `Ok` means that they are durable and verified. It is recorded together with
-    /// others, up to a quarter of a second later, or a quarter of the heartbeat timeout if that is less; if the process is killed meanwhile, the next run has them copied again.
+    /// others, up to half a second later, or a quarter of the heartbeat timeout if that is less; if the process is killed
+    /// meanwhile, the next run has them copied again.
     ///
     /// The future may be dropped at any await. A later attempt at the same task writes the same files again.
     ///

@@ -16,7 +16,7 @@ use crate::worker::{Assignment, Shared, Worker};
 
 /// How long a task that is copied may wait to be recorded with others. If the process is killed meanwhile, it is copied
 /// again.
-const REPORT_DELAY_MAX: Duration = Duration::from_millis(250);
+const REPORT_DELAY_MAX: Duration = Duration::from_millis(500);
 
 /// How an attempt ended.
 pub(super) enum Report {
