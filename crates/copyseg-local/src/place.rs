@@ -88,6 +88,11 @@ pub fn forget_cached(path: &Path) {
     if let Err(error) = File::open(path)
         .and_then(|file| Ok(rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?))
     {
-        tracing::warn!(path = %path.display(), %error, "cannot drop the cached pages of the catalog");
+        // Of what is not there, nothing is cached that could be read.
+        if error.kind() == io::ErrorKind::NotFound {
+            tracing::debug!(path = %path.display(), %error, "cannot drop the cached pages of the catalog");
+        } else {
+            tracing::warn!(path = %path.display(), %error, "cannot drop the cached pages of the catalog");
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, oneshot};
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use self::batch_builder::BatchBuilder;
 use self::hidden_records::HiddenRecords;
@@ -223,6 +223,7 @@ impl Committer {
         };
         let catalog = &self.shared.catalog;
         let mut unsettled = false;
+        let mut told = String::new();
         for attempt in 0.. {
             let outdated = std::mem::take(&mut self.outdated);
             let committed = catalog.commit(&self.head, &next, batch);
@@ -255,7 +256,14 @@ impl Committer {
                 return Outcome::Over { answer: unsettled_for_good(error), reason: reason.clone() };
             }
             unsettled = true;
-            warn!(revision = %next.revision, attempt, "the outcome of a commit is unknown, asking again: {}", error.chain());
+            // It is told once, although each attempt may have asked another member of a cluster.
+            let message = error.to_string();
+            if message == told {
+                debug!(revision = %next.revision, attempt, "the outcome of a commit is still unknown: {}", error.chain());
+            } else {
+                warn!(revision = %next.revision, attempt, "the outcome of a commit is unknown, asking again: {}", error.chain());
+                told = message;
+            }
             tokio::time::sleep(backoff(attempt)).await;
         }
         self.head = next;
