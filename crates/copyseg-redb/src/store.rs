@@ -65,6 +65,10 @@ impl Store {
         match closed {
             // It is closed because of that failure, which its caller was told.
             Ok(()) | Err(DatabaseError::Storage(StorageError::PreviousIo)) => {}
+            // So is the damage by whoever met it, and no open repairs it.
+            Err(error @ DatabaseError::Storage(StorageError::Corrupted(_))) => {
+                tracing::debug!(%error, "could not close {name} cleanly");
+            }
             Err(error) => {
                 tracing::warn!(%error, "could not close {name} cleanly; the next open repairs it");
             }
