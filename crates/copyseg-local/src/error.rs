@@ -36,6 +36,10 @@ pub fn classify_io(error: &io::Error) -> (ErrorKind, &'static str) {
     if is_full(error) {
         return (ErrorKind::Unavailable, "no space is left on the disk; free some and try again");
     }
+    const ANOTHER_PATH: &str = "no catalog can have this path; give another";
+    if Errno::from_io_error(error) == Some(Errno::LOOP) {
+        return (ErrorKind::InvalidArgument, ANOTHER_PATH);
+    }
     match error.kind() {
         Io::NotFound => (ErrorKind::NotFound, "it is not there; check the path"),
         Io::PermissionDenied => {
@@ -45,7 +49,7 @@ pub fn classify_io(error: &io::Error) -> (ErrorKind, &'static str) {
             (ErrorKind::Unavailable, "the file system is read-only; choose a path that can be written")
         }
         Io::IsADirectory | Io::NotADirectory | Io::InvalidFilename => {
-            (ErrorKind::InvalidArgument, "no catalog can have this path; give another")
+            (ErrorKind::InvalidArgument, ANOTHER_PATH)
         }
         Io::InvalidData | Io::UnexpectedEof => {
             (ErrorKind::Corrupt, "its content is damaged; keep the file, and restore a copy of it elsewhere")
@@ -147,6 +151,13 @@ mod tests {
         let error = io_failed("cannot open x", error.into());
         assert_eq!(error.kind(), kind);
         assert!(error.to_string().contains(advice), "{error}");
+    }
+
+    #[test]
+    fn a_link_that_leads_to_itself_is_a_wrong_path() {
+        let error = io_failed("cannot open x", Errno::LOOP.into());
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.to_string().contains("give another"), "{error}");
     }
 
     #[rstest]

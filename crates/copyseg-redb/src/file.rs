@@ -25,8 +25,12 @@ pub(crate) fn inspect(path: &Path) -> Result<Option<Place>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         result => result.map_err(|error| io_failed(doing(), error))?,
     };
-    if !metadata.is_file() {
+    if metadata.is_dir() {
         return Err(io_failed(doing(), io::ErrorKind::IsADirectory.into()));
+    }
+    if !metadata.is_file() {
+        let message = format!("{}: it is not a regular file; give another path", doing());
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
     let mut header = Vec::new();
     let read = File::open(path).and_then(|file| file.take(HEADER_LENGTH).read_to_end(&mut header));

@@ -116,16 +116,18 @@ async fn a_redb_file_of_another_program_is_refused_and_keeps_its_content() {
 
 #[rstest]
 #[case::a_folder("", "give another")]
-#[case::a_device("/dev/null", "give another")]
+#[case::a_device("/dev/null", "not a regular file; give another")]
+#[case::a_link_to_itself("loop", "give another")]
 #[case::below_a_file("file/catalog.redb", "give another")]
 #[case::the_root("/", "give another")]
 #[tokio::test]
 async fn a_path_that_is_not_a_file_is_an_invalid_argument(#[case] path: &str, #[case] advice: &str) {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file"), "content").unwrap();
+    std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
     assert_error(open(&folder.path().join(path)).await, ErrorKind::InvalidArgument, advice);
     assert_error(open_read_only(&folder.path().join(path)).await, ErrorKind::InvalidArgument, advice);
-    assert_eq!(names(folder.path()), ["file"]);
+    assert_eq!(names(folder.path()), ["file", "loop"]);
 }
 
 #[tokio::test]
