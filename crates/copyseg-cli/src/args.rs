@@ -359,7 +359,7 @@ mod tests {
     #[test]
     fn a_malformed_id_names_what_was_expected() {
         let error = Arguments::try_parse_from(["copyseg", "job", "get", "5x"]).unwrap_err();
-        assert!(error.to_string().contains("`5x` is not a JobId"), "{error}");
+        assert!(error.to_string().contains("`5x` is not a job id"), "{error}");
     }
 
     #[test]

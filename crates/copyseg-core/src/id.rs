@@ -27,11 +27,9 @@ macro_rules! id {
 
             fn from_str(text: &str) -> Result<Self, Error> {
                 text.parse().map($name).map_err(|error| {
-                    Error::with_source(
-                        ErrorKind::InvalidArgument,
-                        format!("`{text}` is not a {}: expected a 64-bit integer", stringify!($name)),
-                        error,
-                    )
+                    let what = stringify!($name).trim_end_matches("Id").to_lowercase();
+                    let message = format!("`{text}` is not a {what} id: expected a 64-bit integer");
+                    Error::with_source(ErrorKind::InvalidArgument, message, error)
                 })
             }
         }
@@ -66,4 +64,15 @@ id! {
     SegmentId,
     #[doc = "Names a worker (a data node) for the time between its start and its end."]
     NodeId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_id_is_refused_in_words() {
+        let error = "abc".parse::<CollectionId>().unwrap_err();
+        assert_eq!(error.to_string(), "`abc` is not a collection id: expected a 64-bit integer");
+    }
 }

@@ -176,6 +176,9 @@ impl Txn<'_> {
         if job.state == state {
             return Ok(Arc::clone(job));
         }
+        if job.state.is_terminal() {
+            return Err(illegal(format!("{operation} job {id}: it is {} already", job.state)));
+        }
         self.update_job(id, [JobAction::State(state), JobAction::Reason(reason.into())])
     }
 
