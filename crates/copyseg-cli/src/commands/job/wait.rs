@@ -11,6 +11,10 @@ use crate::exit::Failure;
 use crate::output::Output;
 use crate::signals;
 
+/// How long the catalog has for the first answer, however short the wait: whether there is anything to wait for is known
+/// only then.
+const FIRST_LOOK_MAX: Duration = Duration::from_secs(10);
+
 /// Waits until a job has ended, and ends as it did.
 pub(super) async fn run(
     url: &str,
@@ -18,11 +22,13 @@ pub(super) async fn run(
     id: JobId,
     timeout: Option<Duration>,
 ) -> Result<(), Failure> {
-    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let wait = Wait { output, id, deadline, told: "the catalog does not answer".into() };
+    let start = Instant::now();
+    let [deadline, first_look] = [Duration::ZERO, FIRST_LOOK_MAX]
+        .map(|at_least| timeout.and_then(|timeout| start.checked_add(timeout.max(at_least))));
+    let wait = Wait { output, id, deadline: first_look, told: "the catalog does not answer".into() };
     signals::until_stopped(async |stop| {
         let observer = wait.in_time(Observer::open(url, stop)).await??;
-        wait.run(observer).await
+        wait.run(observer, deadline).await
     })
     .await
 }
@@ -36,13 +42,14 @@ struct Wait {
 }
 
 impl Wait {
-    async fn run(mut self, mut observer: Observer<'_>) -> Result<(), Failure> {
+    async fn run(mut self, mut observer: Observer<'_>, deadline: Option<Instant>) -> Result<(), Failure> {
         loop {
             match self.in_time(observer.look()).await?? {
                 Look::Snapshot(snapshot, is_held) if self.has_completed(&snapshot, is_held)? => return Ok(()),
                 Look::Snapshot(..) => {}
                 Look::Held(error) => self.tell(error.to_string()),
             }
+            self.deadline = deadline;
             self.in_time(observer.pause()).await??;
         }
     }

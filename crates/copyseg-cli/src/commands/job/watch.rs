@@ -59,15 +59,15 @@ impl Watch {
     /// Shows what is not as it was shown last.
     fn show(&mut self, snapshot: &Snapshot, is_held: bool) -> Result<(), Failure> {
         let before = self.shown.take();
-        if before.is_none() && self.output.format == Format::Table {
-            let header = ["TIME", "JOB", "STATE", "COPIED", "SEGMENTS", "NOTE"].map(Cell::new);
-            self.output.next(&(), |()| output::columns_of(&WIDTHS, header.into()))?;
-        }
         let jobs: Vec<_> = match self.id {
             Some(id) => vec![find(snapshot, id)?],
             None => snapshot.jobs(&JobFilter::new()).map(AsRef::as_ref).collect(),
         };
         let is_first = before.is_none();
+        if is_first && self.output.format == Format::Table {
+            let header = ["TIME", "JOB", "STATE", "COPIED", "SEGMENTS", "NOTE"].map(Cell::new);
+            self.output.next(&(), |()| output::columns_of(&WIDTHS, header.into()))?;
+        }
         let mut before = before.unwrap_or_default();
         let mut shown = BTreeMap::new();
         for job in jobs {
