@@ -62,6 +62,21 @@ fn a_catalog_url_that_cannot_be_opened_says_what_can(
 }
 
 #[test]
+fn a_restore_into_a_catalog_that_is_no_url_is_refused_as_wrong_and_not_as_missing() {
+    let stage = Stage::small();
+    let refused = stage.restore().args(["--catalog", "t6"]).run().exits(2).error();
+    assert!(refused["message"].as_str().unwrap().contains("`t6` is no catalog"), "{refused}");
+    assert!(!refused["hint"].as_str().unwrap().contains("job list"), "{refused}");
+}
+
+#[test]
+fn a_catalog_whose_path_is_a_link_to_itself_is_refused_as_wrong() {
+    let stage = Stage::small();
+    std::os::unix::fs::symlink("loop.redb", stage.join("loop.redb")).unwrap();
+    stage.command("job list --catalog loop.redb").run().exits(2);
+}
+
+#[test]
 fn a_command_without_a_catalog_says_how_to_name_one() {
     let stage = Stage::small();
     let refused = stage.command("job list").run().exits(2);
@@ -80,10 +95,34 @@ fn a_truncated_catalog_is_refused_and_left_as_it_is() {
     for length in [0, 9, 100, 4096, content.len() / 2] {
         fs::write(&file, &content[..length]).unwrap();
         assert_refused_untouched(&stage, &file, "corrupt", 1);
-        stage.command("check --catalog restored").run().exits(8);
+        let check = stage.command("check --catalog restored -o json").run().exits(8);
+        assert_eq!(check.stderr.lines().count(), 1, "{check:?}");
+        let hint = check.error()["hint"].as_str().unwrap().to_owned();
+        assert!(hint.contains("can be moved away") && !hint.contains("--drop"), "{hint}");
     }
     fs::write(&file, "not a catalog at all").unwrap();
     assert_refused_untouched(&stage, &file, "corrupt", 1);
+}
+
+#[test]
+fn damage_that_only_the_check_of_the_storage_finds_is_told_once() {
+    let stage = Stage::small();
+    stage.restore().run().exits(0);
+    let file = stage.join("restored.copyseg.redb");
+    let content = fs::read(&file).unwrap();
+    // Where nothing reads a byte again, and only the sums of the pages tell.
+    for at in (4096..content.len()).step_by(256).filter(|at| content[*at] != 0) {
+        let mut damaged = content.clone();
+        damaged[at] ^= 1;
+        fs::write(&file, damaged).unwrap();
+        let check = stage.command("check --catalog restored -o json").run();
+        if check.stdout.contains("cannot check the catalog") {
+            let check = check.exits(8);
+            assert_eq!(check.stderr.lines().count(), 1, "{check:?}");
+            return;
+        }
+    }
+    panic!("no byte was damaged that the check of the storage alone finds");
 }
 
 #[test]
@@ -153,7 +192,11 @@ impl TakenAway {
         let stage = Stage::large();
         let [notes, catalog, away] = ["notes", "catalog", "away"].map(|name| stage.join(name));
         let line = format!("restore snapshot restored --segments-per-task 2 --catalog {scheme}:catalog");
-        let restore = || stage.command(&line).stdout(Stdio::null()).stderr(File::create(&notes).unwrap());
+        let restore = || {
+            let command =
+                stage.command(&line).env("COPYSEG_LOG", "warn,copyseg_core=debug,copyseg_local=debug");
+            command.stdout(Stdio::null()).stderr(File::create(&notes).unwrap())
+        };
         let run = stage.stopped(|| restore().start());
         fs::rename(&catalog, &away).unwrap();
         run.signal(Signal::CONT);
@@ -178,6 +221,20 @@ fn a_catalog_removed_during_a_restore_is_asked_for_until_it_is_put_back(#[case] 
     fs::rename(&taken.away, &taken.catalog).unwrap();
     run.finish().exits(0);
     taken.assert_goes_on();
+}
+
+#[rstest]
+#[case("redb")]
+#[case("sled")]
+fn a_catalog_that_stays_away_is_told_when_what_it_says_changes_and_not_at_each_attempt(#[case] scheme: &str) {
+    let (taken, run) = TakenAway::new(scheme);
+    let notes = run.wait_for_note(&taken.notes, "attempt=4");
+    let warned = |of: &str| notes.lines().filter(|line| line.contains(" WARN ") && line.contains(of)).count();
+    // That it was removed, and then that it is not there.
+    assert!((1..=2).contains(&warned("outcome of a commit")), "{notes}");
+    assert_eq!(warned("cached pages"), 0, "{notes}");
+    fs::rename(&taken.away, &taken.catalog).unwrap();
+    run.finish().exits(0);
 }
 
 /// The answer to a change that may have reached the catalog before it was taken away.

@@ -71,6 +71,8 @@ async fn a_record_that_cannot_be_read_is_listed_exported_and_dropped_and_never_p
 
     // Nothing passes over it: neither the check, nor the job, nor the next restore.
     assert_eq!(problems(&stage, 8), [("set_aside".into(), record.clone())]);
+    let check = stage.command("check --catalog restored -o json").run().exits(8);
+    assert!(check.error()["hint"].as_str().unwrap().contains("--drop"), "{check:?}");
     let job = stage.job();
     assert_eq!(job["damaged"], true);
     let refused = stage.restore().env("COPYSEG_LOG", "off").run().exits(4);
@@ -106,7 +108,8 @@ async fn a_record_that_can_be_read_is_never_dropped() {
     let stage = Stage::small();
     stage.restore().run().exits(0);
     let job = format!("job:{}", stage.job()["id"].as_str().unwrap());
-    stage.command("check --catalog restored --drop").args([&job]).run().exits(3);
+    let refused = stage.command("check --catalog restored -o json --drop").args([&job]).run().exits(3);
+    assert!(refused.error()["hint"].as_str().unwrap().contains("check --list"), "{refused:?}");
     stage.assert_completed();
 }
 

@@ -89,6 +89,13 @@ fn waiting_ends_as_the_job_does() {
 }
 
 #[test]
+fn a_wait_without_time_looks_once() {
+    let stage = three_jobs();
+    let waited = stage.command("job wait 1 --timeout 0s --catalog all.redb -o json").run().exits(0);
+    assert_eq!(waited.json()["state"], "completed");
+}
+
+#[test]
 fn a_cancelled_job_ends_its_wait_and_the_next_restore_starts_over() {
     let stage = Stage::large();
     stage.interrupted();
@@ -117,6 +124,7 @@ fn a_completed_job_cannot_be_cancelled_and_an_active_one_cannot_be_removed() {
     stage.restore().run().exits(0);
     let refused = stage.command(&format!("job cancel {id} --catalog restored -o json")).run().exits(4);
     assert_eq!(refused.error()["code"], "illegal_transition");
+    assert_eq!(refused.error()["message"], format!("cancel job {id}: it is completed already"));
     stage.command(&format!("job rm {id} --catalog restored")).run().exits(0);
     stage.command(&format!("job get {id} --catalog restored")).run().exits(3);
     stage.assert_restored();
@@ -159,6 +167,8 @@ fn an_unknown_job_is_not_found_by_any_command() {
         assert_eq!(error["code"], "not_found", "{command}");
         assert!(error["message"].as_str().unwrap().contains("7777"), "{command}: {error}");
         assert!(error["hint"].as_str().unwrap().contains("job list"), "{command}: {error}");
+        let text = stage.command(&format!("job {command} 7777 --catalog all.redb")).run().exits(3);
+        assert_eq!(text.stdout, "", "{command}");
     }
 }
 

@@ -202,6 +202,19 @@ fn a_catalog_that_is_removed_ends_the_restore_at_its_deadline_and_the_next_one_s
 }
 
 #[test]
+fn a_restore_whose_target_was_removed_under_it_says_what_to_remove_before_the_next_one() {
+    let stage = Stage::large();
+    let run = stage.stopped_restore();
+    fs::remove_dir_all(stage.join("restored")).unwrap();
+    run.signal(Signal::CONT);
+    let error = run.finish().exits(7).error();
+    assert!(error["hint"].as_str().unwrap().starts_with("remove what is left in the target"), "{error}");
+    let _ = fs::remove_dir_all(stage.join("restored"));
+    stage.restore().run().exits(0);
+    stage.assert_restored();
+}
+
+#[test]
 fn an_owner_record_that_is_removed_is_written_again_by_the_next_run() {
     let stage = Stage::large();
     stage.interrupted();

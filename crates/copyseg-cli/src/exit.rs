@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use copyseg::{Error, ErrorKind, JobState};
+use copyseg::{Error, ErrorKind, JobState, RecordKey};
 use serde::Serialize;
 
 use crate::output::{Format, printable};
@@ -52,6 +52,12 @@ Exit codes:
   130  stopped by SIGINT (Ctrl-C); `restore` goes on when it is run again
   143  stopped by SIGTERM; `restore` goes on when it is run again";
 
+/// What the reason of a job says whose target was removed under it.
+const TARGET_CLEARED: &str = "somebody cleared the target";
+
+const BEYOND_REPAIR: &str = "a catalog beyond repair can be moved away: then the same `copyseg restore` finds what is \
+                             complete and starts over with what is not";
+
 /// The exit code of a library error: the one place where kinds become codes.
 pub(crate) fn exit_of(kind: ErrorKind) -> Exit {
     match kind {
@@ -80,7 +86,14 @@ pub(crate) enum Failure {
     /// The job ended without completing.
     JobEnded(JobState, String),
     /// `check` found this many problems.
-    Problems(usize),
+    Problems {
+        /// All of them.
+        count: usize,
+        /// Whether there are records among them that were set aside.
+        set_aside: bool,
+    },
+    /// There is no record of this key that was set aside.
+    NotSetAside(RecordKey),
     /// The command was stopped, by a signal if one is named, and tells how to go on.
     Stopped(Option<Stop>, String),
     /// The result could not be written out.
@@ -114,7 +127,8 @@ impl Failure {
             Self::Usage(_) => Exit::Usage,
             Self::TimedOut(_) => Exit::TimedOut,
             Self::JobEnded(..) => Exit::JobEnded,
-            Self::Problems(_) => Exit::Problems,
+            Self::Problems { .. } => Exit::Problems,
+            Self::NotSetAside(_) => Exit::NotFound,
             Self::Stopped(signal, _) => signal.map_or(Exit::Unavailable, Stop::exit),
             Self::Output(_) => Exit::Other,
         }
@@ -183,7 +197,8 @@ impl Failure {
             Self::TimedOut(_) => "timed_out",
             Self::JobEnded(JobState::Cancelled, _) => "job_cancelled",
             Self::JobEnded(..) => "job_failed",
-            Self::Problems(_) => "problems_found",
+            Self::Problems { .. } => "problems_found",
+            Self::NotSetAside(_) => "not_found",
             Self::Stopped(..) => "stopped",
             Self::Output(_) => "output",
         }
@@ -209,12 +224,20 @@ impl Failure {
             Self::Library(error) => error.kind(),
             Self::Usage(_) => return Some("see `copyseg --help` for examples"),
             Self::TimedOut(_) => return Some("wait again, or look at the job with `copyseg job get`"),
+            // The next run would not touch what it finds and nothing owns.
+            Self::JobEnded(_, reason) if reason.contains(TARGET_CLEARED) => {
+                return Some(
+                    "remove what is left in the target; then running the same `copyseg restore` again starts over",
+                );
+            }
             Self::JobEnded(..) => return Some("running the same `copyseg restore` again starts over"),
-            Self::Problems(_) => {
+            Self::Problems { set_aside: true, .. } => {
                 return Some(
                     "`copyseg check --list` shows, `--export` saves and `--drop` removes records set aside",
                 );
             }
+            Self::Problems { set_aside: false, .. } => return Some(BEYOND_REPAIR),
+            Self::NotSetAside(_) => return Some("`copyseg check --list` shows what was set aside"),
             Self::Stopped(..) | Self::Output(_) => return None,
         };
         match kind {
@@ -264,8 +287,9 @@ impl fmt::Display for Failure {
                 f.write_str(message)
             }
             Self::JobEnded(_, message) => f.write_str(message),
-            Self::Problems(1) => f.write_str("the check found 1 problem"),
-            Self::Problems(count) => write!(f, "the check found {count} problems"),
+            Self::Problems { count: 1, .. } => f.write_str("the check found 1 problem"),
+            Self::Problems { count, .. } => write!(f, "the check found {count} problems"),
+            Self::NotSetAside(key) => write!(f, "{key} was not set aside, so it is not dropped"),
             Self::Output(_) => f.write_str("the result could not be written"),
         }
     }
@@ -288,6 +312,7 @@ struct Details {
 
 #[cfg(test)]
 mod tests {
+    use copyseg::RecordKind;
     use rstest::rstest;
 
     use super::*;
@@ -355,7 +380,8 @@ mod tests {
     #[case(Failure::TimedOut(String::new()), 6)]
     #[case(Failure::JobEnded(JobState::Failed, String::new()), 7)]
     #[case(Failure::JobEnded(JobState::Cancelled, String::new()), 7)]
-    #[case(Failure::Problems(2), 8)]
+    #[case(Failure::Problems { count: 2, set_aside: false }, 8)]
+    #[case(Failure::NotSetAside(RecordKey { kind: RecordKind::Task, id: 5 }), 3)]
     #[case(Failure::Stopped(None, String::new()), 5)]
     #[case(Failure::Stopped(Some(Stop::Interrupt), String::new()), 130)]
     #[case(Failure::Stopped(Some(Stop::Terminate), String::new()), 143)]

@@ -30,7 +30,10 @@ async fn inspect(url: &str, output: Output) -> Result<(), Failure> {
     output.one(&findings, text)?;
     match findings.problems.len() {
         0 => Ok(()),
-        count => Err(Failure::Problems(count)),
+        count => {
+            let set_aside = findings.problems.iter().any(|it| it.problem == "set_aside");
+            Err(Failure::Problems { count, set_aside })
+        }
     }
 }
 

@@ -5,7 +5,7 @@ mod progress;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use copyseg::JobState;
+use copyseg::{ErrorKind, JobState};
 use copyseg_restore::{CancellationToken, Outcome, RestoreOptions, RestoreProgress, RestoreRequest, Verify};
 use serde::Serialize;
 use tokio::sync::watch;
@@ -41,7 +41,13 @@ pub(crate) async fn run(given: Option<&str>, output: Output, arguments: Restore)
     let target = request.target.to_string();
     let url = match (given.filter(|given| !given.is_empty()), request.target.local_path()) {
         (None, Some(path)) => catalog::url_beside(path)?,
-        (given, _) => catalog::url(given)?,
+        // It would create the catalog, so that what was given is wrong and not missing.
+        (given, _) => catalog::url(given).map_err(|failure| match failure {
+            Failure::Library(error) if error.kind() == ErrorKind::NotFound => {
+                Failure::Usage(error.to_string())
+            }
+            failure => failure,
+        })?,
     };
     let outcome = supervise(&url, output, arguments.standby, request, signals).await?;
     match outcome {

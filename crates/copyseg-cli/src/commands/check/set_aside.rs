@@ -48,8 +48,7 @@ pub(super) async fn export(url: &str, output: Output, file: &Path) -> Result<(),
 pub(super) async fn drop_record(url: &str, output: Output, key: RecordKey) -> Result<(), Failure> {
     let dropped = catalog::write(url, async |manager| Ok(manager.drop_set_aside(key).await?)).await?;
     if !dropped {
-        let message = format!("{key} was not set aside, so it is not dropped");
-        return Err(Error::new(ErrorKind::NotFound, message).into());
+        return Err(Failure::NotSetAside(key));
     }
     #[derive(Serialize)]
     struct Dropped {
