@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use copyseg::{Error, ErrorKind, JobState, RecordKey};
+use copyseg_restore::TARGET_CLEARED;
 use serde::Serialize;
 
 use crate::output::{Format, printable};
@@ -51,9 +52,6 @@ Exit codes:
   8    `check` found problems
   130  stopped by SIGINT (Ctrl-C); `restore` goes on when it is run again
   143  stopped by SIGTERM; `restore` goes on when it is run again";
-
-/// What the reason of a job says whose target was removed under it.
-const TARGET_CLEARED: &str = "somebody cleared the target";
 
 const BEYOND_REPAIR: &str = "a catalog beyond repair can be moved away: then the same `copyseg restore` finds what is \
                              complete and starts over with what is not";

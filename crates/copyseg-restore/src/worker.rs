@@ -74,6 +74,8 @@ pub(crate) struct Slots {
     /// Objects that wait for a slot, of attempts that have begun.
     waiting: AtomicUsize,
     none_waits: Notify,
+    /// Held by the one attempt that waits for a slot to begin: tasks are begun one after the other.
+    next_to_begin: tokio::sync::Mutex<()>,
 }
 
 struct Waiting<'a>(&'a Slots);
@@ -84,6 +86,7 @@ impl Slots {
             free: Arc::new(Semaphore::new(count)),
             waiting: AtomicUsize::new(0),
             none_waits: Notify::new(),
+            next_to_begin: tokio::sync::Mutex::default(),
         }
     }
 
@@ -177,15 +180,15 @@ impl Assignment {
     }
 
     /// Says that the task is completed, so that what was [`copied`](Self::copied) stays counted.
-    pub(crate) fn is_recorded(&self) {
+    pub(crate) fn keep_copied(&self) {
         self.0.copied.store(0, Ordering::Relaxed);
     }
 
     /// Waits until it may begin, with a slot that is kept for its first object: those that have begun leave one free.
-    pub(crate) async fn wait_to_begin(&self, next_to_begin: &tokio::sync::Mutex<()>) {
+    pub(crate) async fn wait_to_begin(&self) {
         let slots = &self.0.slots;
         let first = self.beating(async {
-            let _next = next_to_begin.lock().await;
+            let _next = slots.next_to_begin.lock().await;
             loop {
                 let none_waits = slots.none_waits.notified();
                 if slots.waiting.load(Ordering::SeqCst) > 0 {

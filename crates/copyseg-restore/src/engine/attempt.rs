@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copyseg_core::{Claim, Error, ErrorKind, Job, MetaManager, NodeId, Result, TaskId};
-use tokio::sync::{Mutex, OwnedSemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -38,8 +38,6 @@ pub(super) struct Attempts {
     pub(super) worker: Arc<dyn Worker>,
     pub(super) shared: Shared,
     pub(super) options: RestoreOptions,
-    /// Held by the one attempt that waits for a slot to begin: tasks are begun one after the other.
-    pub(super) next_to_begin: Arc<Mutex<()>>,
     pub(super) group: Arc<Group>,
     /// Cancelled when the run needs no more of them.
     pub(super) halt: CancellationToken,
@@ -73,7 +71,7 @@ impl Attempts {
         let Some(task) = manager.get_task(task)? else { return Ok(Report::Over) };
         let assignment = Assignment::new(self.shared.clone(), Arc::clone(&self.job), task, claim);
         let copy = async {
-            assignment.wait_to_begin(&self.next_to_begin).await;
+            assignment.wait_to_begin().await;
             drop(ahead);
             let copied = self.worker.copy(&assignment).await;
             assignment.leave_slots();
@@ -87,7 +85,7 @@ impl Attempts {
         };
         let report = assignment.beating(self.report(claim, copied)).await?;
         if matches!(report, Report::Completed) {
-            assignment.is_recorded();
+            assignment.keep_copied();
         }
         Ok(report)
     }

@@ -11,7 +11,7 @@ use copyseg_core::{
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Interval, MissedTickBehavior};
 
@@ -95,7 +95,6 @@ impl Run<'_> {
             worker: Arc::clone(&self.worker),
             shared,
             options: options.clone(),
-            next_to_begin: Arc::new(Mutex::new(())),
             group: Arc::new(Group::default()),
             halt: self.stop.child_token(),
         };

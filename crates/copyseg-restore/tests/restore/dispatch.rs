@@ -163,6 +163,28 @@ async fn a_task_that_waits_to_begin_is_not_silent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_process_that_stood_still_does_not_take_all_its_attempts_for_silent() {
+    let (fixture, mut request) = snapshot(20, 3, 1).await;
+    request.options.heartbeat_timeout = Duration::from_millis(40);
+    let (clock, begun) = (fixture.clock.clone(), AtomicU32::new(0));
+    let outcome = fixture.restore_hooked(&request, &CancellationToken::new(), move |_| {
+        let (clock, is_first) = (clock.clone(), begun.fetch_add(1, Ordering::SeqCst) == 0);
+        async move {
+            if is_first {
+                clock.advance(Duration::from_secs(3600));
+                sleep(Duration::from_millis(100)).await;
+            }
+            Ok(())
+        }
+        .boxed()
+    });
+    assert!(completed(&outcome.await.unwrap()));
+    let tasks = fixture.manager.tasks_of_job(fixture.jobs()[0].id).unwrap();
+    let lost = tasks.iter().filter(|task| task.attempt > 1).count();
+    assert!(lost <= 2, "{lost} of {} attempts were lost", tasks.len());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stopped_restore_records_what_is_copied_gives_back_the_rest_and_says_how_much_that_is() {
     let (mut fixture, request) = snapshot(20, 3, 1).await;
     let (begun, stop) = (AtomicU32::new(0), CancellationToken::new());

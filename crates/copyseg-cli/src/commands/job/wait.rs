@@ -23,8 +23,8 @@ pub(super) async fn run(
     timeout: Option<Duration>,
 ) -> Result<(), Failure> {
     let start = Instant::now();
-    let [deadline, first_look] = [Duration::ZERO, FIRST_LOOK_MAX]
-        .map(|at_least| timeout.and_then(|timeout| start.checked_add(timeout.max(at_least))));
+    let deadline = timeout.and_then(|timeout| start.checked_add(timeout));
+    let first_look = deadline.map(|deadline| deadline.max(start + FIRST_LOOK_MAX));
     let wait = Wait { output, id, deadline: first_look, told: "the catalog does not answer".into() };
     signals::until_stopped(async |stop| {
         let observer = wait.in_time(Observer::open(url, stop)).await??;
