@@ -14,8 +14,9 @@ use crate::location::Location;
 use crate::options;
 use crate::plan;
 use crate::request::Verify;
+use crate::storage::content::Checksum;
 use crate::storage::{File, Storage};
-use crate::verify::{self, Checksum};
+use crate::verify;
 use crate::worker::{Assignment, Slot, Worker};
 
 /// Copies through `object_store`, or through the file system where a side is local.
@@ -49,10 +50,7 @@ impl CopyWorker {
         stream::iter(copies)
             .buffer_unordered(assignment.objects_in_flight())
             .try_for_each(|()| async { Ok(()) })
-            .await?;
-        self.target.settle(&segment.target.to_string()).await?;
-        assignment.beat();
-        Ok(())
+            .await
     }
 
     async fn copy_file(
@@ -67,12 +65,12 @@ impl CopyWorker {
             return Ok(());
         }
         let sum = Arc::new(Mutex::new(Checksum::default()));
-        let (counted, reporter) = (Arc::clone(&sum), assignment.clone());
-        let content = self.source.open(file).await?.inspect_ok(move |chunk| {
+        let (counted, reporter) = (Arc::clone(&sum), assignment.reporter());
+        let content = self.source.open(file).await?.inspect(move |chunk| {
             counted.lock().add(chunk);
             reporter.copied(chunk.len() as u64);
         });
-        self.target.write(to, assignment.staging(), file.bytes, content.boxed()).await?;
+        self.target.write(to, assignment.staging(), file.bytes, content).await?;
         let sum = *sum.lock();
         if sum.bytes != file.bytes {
             let what = self.source.describe(&file.name);
@@ -86,10 +84,16 @@ impl CopyWorker {
 impl Worker for CopyWorker {
     async fn copy(&self, assignment: &Assignment) -> Result<(), Failure> {
         let segments: Vec<_> = assignment.task().segments.iter().collect();
+        let folders = segments.iter().map(|segment| segment.target.to_string()).collect();
         stream::iter(segments.into_iter().map(|segment| self.copy_segment(assignment, segment)))
             .buffer_unordered(assignment.objects_in_flight())
             .try_for_each(|()| async { Ok(()) })
-            .await
+            .await?;
+        // All at once: to sync the folder that all of them lie in takes as long as to sync one of them.
+        let reporter = assignment.reporter();
+        self.target.settle(folders, Box::new(move || reporter.beat())).await?;
+        assignment.beat();
+        Ok(())
     }
 }
 

@@ -116,7 +116,7 @@ impl Owner {
             }
         }
         target.remove(&layout::plan(&self.restore)).await?;
-        target.settle(layout::RECORDS).await
+        target.settle(vec![layout::RECORDS.to_owned()], Box::new(|| {})).await
     }
 
     /// Whether it is a try at this same request, from the same catalog.

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::ops::Range;
 
-use bytes::Bytes;
 use copyseg_core::{Error, ErrorKind, NewTask, Result, SegmentId, SegmentPair};
-use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
 use crate::failure::Failure;
 use crate::layout;
+use crate::storage::content::Content;
 use crate::storage::{Entry, File, Storage};
 
 /// The segments of a snapshot with their files, in the order of their ids.
@@ -109,8 +108,7 @@ impl Plan {
             .and_then(|plan| serde_json::to_vec(&plan))
             .map_err(|error| Failure::permanent(error.to_string()))?;
         let bytes = content.len() as u64;
-        let content = stream::once(async { Ok(Bytes::from(content)) }).boxed();
-        target.write(&layout::plan(restore), staging, bytes, content).await
+        target.write(&layout::plan(restore), staging, bytes, Content::of(content)).await
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Names are relative to the location, with `/` between their parts. A folder is whatever its files' names share.
 
+pub(crate) mod content;
 pub(crate) mod local;
 pub(crate) mod remote;
 
@@ -9,13 +10,13 @@ use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
+use self::content::{Checksum, Content};
 use crate::failure::Failure;
 
-/// The content of a file, in chunks of bounded size.
-pub(crate) type Content = BoxStream<'static, Result<Bytes, Failure>>;
+/// Told again and again of work that goes on, on whichever thread it is done.
+pub(crate) type Heard = Box<dyn Fn() + Send>;
 
 /// A file as it was listed. Reading it yields this version or fails.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +79,7 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync {
         content: Bytes,
     ) -> Result<bool, Failure>;
 
-    /// Opens exactly the file that was listed.
+    /// Opens exactly the file that was listed, when its content is first asked for or before.
     async fn open(&self, file: &File) -> Result<Content, Failure>;
 
     /// Writes a file of `bytes` bytes over whatever is there, visible only when whole; `staging` is the folder
@@ -86,12 +87,15 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync {
     /// Its entry in the folder is durable after [`settle`](Self::settle).
     async fn write(&self, name: &str, staging: &str, bytes: u64, content: Content) -> Result<(), Failure>;
 
+    /// The checksum of what a file holds now, if it is there; `heard` is told of each chunk.
+    async fn checksum(&self, name: &str, heard: Heard) -> Result<Option<Checksum>, Failure>;
+
     /// Copies a file inside the store that both share, without moving bytes through this process, and compares
     /// sizes and etags. False if they share none or the store cannot.
     async fn copy_from(&self, source: &dyn Storage, file: &File, name: &str) -> Result<bool, Failure>;
 
-    /// Makes the entries of `folder`, of those below it and of the location itself durable.
-    async fn settle(&self, folder: &str) -> Result<(), Failure>;
+    /// Makes the entries of `folders`, of those below them and of the location itself durable; `heard` is told of each.
+    async fn settle(&self, folders: Vec<String>, heard: Heard) -> Result<(), Failure>;
 
     /// Removes a file, or a folder and all below it; nothing being there is fine.
     async fn remove(&self, name: &str) -> Result<(), Failure>;

@@ -1,25 +1,10 @@
 //! Whether a copy is what was read.
 
-use futures::TryStreamExt;
-
 use crate::failure::{Failure, FailureKind};
 use crate::request::Verify;
-use crate::storage::{File, Storage};
+use crate::storage::Storage;
+use crate::storage::content::Checksum;
 use crate::worker::Assignment;
-
-/// What is kept of the bytes that went by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Checksum {
-    pub(crate) bytes: u64,
-    crc32c: u32,
-}
-
-impl Checksum {
-    pub(crate) fn add(&mut self, chunk: &[u8]) {
-        self.bytes += chunk.len() as u64;
-        self.crc32c = crc32c::crc32c_append(self.crc32c, chunk);
-    }
-}
 
 /// Compares the copy `name` in `target` with what was read from the source.
 ///
@@ -32,36 +17,28 @@ pub(crate) async fn check(
     verify: Verify,
     assignment: &Assignment,
 ) -> Result<(), Failure> {
-    let differs = |how: String| {
-        Failure::transient(format!("the copy {} differs from its source: {how}", target.describe(name)))
+    let found = match verify {
+        // As far as it is looked at, it is what it should be.
+        Verify::Size => target.find(name).await?.map(|copy| Checksum { bytes: copy.bytes, ..expected }),
+        Verify::Content => {
+            let reporter = assignment.reporter();
+            let read = target.checksum(name, Box::new(move || reporter.beat())).await;
+            read.map_err(|failure| match failure.kind {
+                // Another attempt wrote it meanwhile; no reason to give up.
+                FailureKind::Permanent => Failure { kind: FailureKind::Transient, ..failure },
+                _ => failure,
+            })?
+        }
     };
-    let Some(copy) = target.find(name).await? else {
-        return Err(differs("it is not there".to_owned()));
+    let how = match found {
+        Some(found) if found == expected => return Ok(()),
+        None => "it is not there".to_owned(),
+        Some(found) if found.bytes != expected.bytes => {
+            format!("it has {} bytes instead of {}", found.bytes, expected.bytes)
+        }
+        Some(found) => {
+            format!("its crc32c is {:08x} instead of {:08x}", found.crc32c, expected.crc32c)
+        }
     };
-    if copy.bytes != expected.bytes {
-        return Err(differs(format!("it has {} bytes instead of {}", copy.bytes, expected.bytes)));
-    }
-    if verify == Verify::Size {
-        return Ok(());
-    }
-    let found = read_back(target, &copy, assignment).await.map_err(|failure| match failure.kind {
-        // Another attempt wrote it meanwhile; no reason to give up.
-        FailureKind::Permanent => Failure { kind: FailureKind::Transient, ..failure },
-        _ => failure,
-    })?;
-    if found != expected {
-        let (is, should) = (found.crc32c, expected.crc32c);
-        return Err(differs(format!("its crc32c is {is:08x} instead of {should:08x}")));
-    }
-    Ok(())
-}
-
-async fn read_back(target: &dyn Storage, copy: &File, assignment: &Assignment) -> Result<Checksum, Failure> {
-    let mut found = Checksum::default();
-    let mut content = target.open(copy).await?;
-    while let Some(chunk) = content.try_next().await? {
-        found.add(&chunk);
-        assignment.beat();
-    }
-    Ok(found)
+    Err(Failure::transient(format!("the copy {} differs from its source: {how}", target.describe(name))))
 }

@@ -1,8 +1,8 @@
 //! What a worker is: it copies the segments of one task, and says how it goes.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -48,6 +48,9 @@ struct Inner {
     progress: watch::Sender<RestoreProgress>,
     staging: Arc<str>,
 }
+
+/// What tells of an attempt from a thread that may hang, without keeping the attempt: once that is lost, it tells nothing.
+pub(crate) struct Reporter(Weak<Inner>);
 
 /// The right to work on one object, until it is dropped.
 pub struct Slot {
@@ -179,6 +182,10 @@ impl Assignment {
         self.0.progress.send_modify(|progress| progress.bytes_copied += bytes);
     }
 
+    pub(crate) fn reporter(&self) -> Reporter {
+        Reporter(Arc::downgrade(&self.0))
+    }
+
     /// Says that the task is completed, so that what was [`copied`](Self::copied) stays counted.
     pub(crate) fn keep_copied(&self) {
         self.0.copied.store(0, Ordering::Relaxed);
@@ -224,6 +231,22 @@ impl Assignment {
                     }
                 }
             }
+        }
+    }
+}
+
+impl Reporter {
+    /// [`Assignment::beat`].
+    pub(crate) fn beat(&self) {
+        if let Some(assignment) = self.0.upgrade().map(Assignment) {
+            assignment.beat();
+        }
+    }
+
+    /// [`Assignment::copied`].
+    pub(crate) fn copied(&self, bytes: u64) {
+        if let Some(assignment) = self.0.upgrade().map(Assignment) {
+            assignment.copied(bytes);
         }
     }
 }

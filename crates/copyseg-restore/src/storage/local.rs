@@ -13,16 +13,16 @@ use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::TryStreamExt;
+use futures::stream::BoxStream;
+use tokio_util::sync::CancellationToken;
 
 use self::disk::Disk;
 use self::reader::Reader;
-use self::staged::Staged;
-use super::{Content, Entry, File, Storage, remote, staged_name};
+use self::staged::{Name, Staged};
+use super::content::{Checksum, Chunks, Content};
+use super::{Entry, File, Heard, Storage, remote, staged_name};
 use crate::failure::Failure;
-
-/// How much may wait in the page cache before it is synced, so that no sync takes longer than a heartbeat.
-const UNSYNCED_BYTES_MAX: u64 = 128 << 20;
 
 /// How often a folder is emptied that somebody is still filling, until it is removed.
 const REMOVALS_MAX: usize = 1000;
@@ -39,6 +39,10 @@ impl Local {
 
     fn path(&self, name: &str) -> PathBuf {
         if name.is_empty() { self.root.clone() } else { self.root.join(name) }
+    }
+
+    fn staged(&self, staging: &str) -> Result<Name, Failure> {
+        Ok(Name::new(&self.disk, self.path(&staged_name(staging)?)))
     }
 }
 
@@ -119,9 +123,9 @@ impl Storage for Local {
     }
 
     async fn create(&self, name: &str, staging: &str, content: Bytes) -> Result<bool, Failure> {
-        let (disk, path, staging) = (self.disk.clone(), self.path(name), self.path(&staged_name(staging)?));
+        let (disk, path, staged) = (self.disk.clone(), self.path(name), self.staged(staging)?);
         blocking(move || {
-            let created = Staged::with_content(&disk, staging, &content)?.put_in_free_place(&path)?;
+            let created = Staged::with_content(staged, &content)?.put_in_free_place(&path)?;
             // If it was there, whoever created it may have been killed before this, and the caller is about to rely
             // on it.
             sync_parent(&disk, &path)?;
@@ -137,10 +141,10 @@ impl Storage for Local {
         expected: &[u8],
         content: Bytes,
     ) -> Result<bool, Failure> {
-        let (disk, path, staging) = (self.disk.clone(), self.path(name), self.path(&staged_name(staging)?));
+        let (disk, path, staged) = (self.disk.clone(), self.path(name), self.staged(staging)?);
         let expected = expected.to_owned();
         blocking(move || {
-            let staged = Staged::with_content(&disk, staging, &content)?;
+            let staged = Staged::with_content(staged, &content)?;
             // Of two that expect the same file, the second must see what the first put there.
             let _turn = lock_parent(&path)?;
             match disk.read(&path) {
@@ -157,61 +161,35 @@ impl Storage for Local {
     }
 
     async fn open(&self, file: &File) -> Result<Content, Failure> {
-        let (disk, path, file) = (self.disk.clone(), self.path(&file.name), file.clone());
-        // A small file takes one turn on a thread that may block.
-        let (first, reader) = blocking(move || {
-            let mut reader = Reader::open(&disk, path, file)?;
-            Ok((reader.next()?, reader))
-        })
-        .await?;
-        let rest = stream::try_unfold(reader, |mut reader| async move {
-            match reader.is_at_end() {
-                true => Ok(None),
-                false => blocking(move || Ok(reader.next()?.map(|chunk| (chunk, reader)))).await,
-            }
-        });
-        Ok(stream::iter(first.map(Ok)).chain(rest).boxed())
+        let reader = Reader::new(self.disk.clone(), self.path(&file.name), file.clone());
+        Ok(Content::Blocking(Box::new(reader)))
     }
 
-    async fn write(
-        &self,
-        name: &str,
-        staging: &str,
-        _bytes: u64,
-        mut content: Content,
-    ) -> Result<(), Failure> {
-        let (disk, path, staging) = (self.disk.clone(), self.path(name), self.path(&staged_name(staging)?));
-        let first = content.try_next().await?.unwrap_or_default();
-        let mut unsynced = first.len() as u64;
-        // It stays here and not on the thread that writes, so that dropping this removes the file that a call which
-        // hangs would put in place later.
-        let staged = blocking(move || {
-            let staged = Staged::create(&disk, staging)?;
-            staged.open().write(&first)?;
-            Ok(staged)
-        })
-        .await?;
-        while let Some(chunk) = content.try_next().await? {
-            unsynced += chunk.len() as u64;
-            let sync = unsynced >= UNSYNCED_BYTES_MAX;
-            let open = staged.open();
-            blocking(move || {
-                open.write(&chunk)?;
-                if sync { open.sync() } else { Ok(()) }
-            })
-            .await?;
-            if sync {
-                unsynced = 0;
-            }
-        }
-        let open = staged.open();
+    async fn write(&self, name: &str, staging: &str, _bytes: u64, content: Content) -> Result<(), Failure> {
+        let (path, staged) = (self.path(name), self.staged(staging)?);
+        let guard = staged.guard();
+        let written = match content {
+            Content::Blocking(chunks) => blocking(move || write_all(staged, chunks, &path)).await,
+            Content::Stream(chunks) => write_stream(staged, chunks, path).await,
+        };
+        guard.end();
+        written
+    }
+
+    async fn checksum(&self, name: &str, heard: Heard) -> Result<Option<Checksum>, Failure> {
+        let (disk, path) = (self.disk.clone(), self.path(name));
+        let given_up = CancellationToken::new();
+        let _guard = given_up.clone().drop_guard();
         blocking(move || {
-            open.sync()?;
-            open.put_in_place(&path)
+            reader::checksum(&disk, &path, || {
+                heard();
+                match given_up.is_cancelled() {
+                    true => Err(Failure::transient(format!("the check of {} was given up", path.display()))),
+                    false => Ok(()),
+                }
+            })
         })
-        .await?;
-        staged.keep();
-        Ok(())
+        .await
     }
 
     async fn copy_from(&self, _source: &dyn Storage, _file: &File, _name: &str) -> Result<bool, Failure> {
@@ -219,17 +197,18 @@ impl Storage for Local {
         Ok(false)
     }
 
-    async fn settle(&self, folder: &str) -> Result<(), Failure> {
-        let (disk, root, path) = (self.disk.clone(), self.root.clone(), self.path(folder));
+    async fn settle(&self, folders: Vec<String>, heard: Heard) -> Result<(), Failure> {
+        let (disk, root) = (self.disk.clone(), self.root.clone());
+        let mut folders: Vec<_> = folders.iter().map(|folder| self.path(folder)).collect();
         blocking(move || {
             let sync = |folder: &Path| {
                 disk.sync_folder(folder).map_err(|error| Failure::of_file("sync the folder", folder, error))
             };
-            let mut folders = vec![path];
             while let Some(folder) = folders.pop() {
                 let below = children(&disk, &folder)?.into_iter().filter(|(_, metadata)| metadata.is_dir());
                 folders.extend(below.map(|(name, _)| folder.join(name)));
                 sync(&folder)?;
+                heard();
             }
             sync(&root)
         })
@@ -283,12 +262,46 @@ impl std::fmt::Debug for Local {
 }
 
 /// Runs file system calls on a thread that may block.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let finished = tokio::task::spawn_blocking(work).await;
     finished
         .unwrap_or_else(|error| Err(Failure::transient(format!("a file system call did not end: {error}"))))
+}
+
+/// Writes a file from its first byte to its name without leaving the thread, through one buffer that stays in the cache of
+/// its processor.
+fn write_all(staged: Name, mut chunks: Box<dyn Chunks>, to: &Path) -> Result<(), Failure> {
+    let mut chunk = Vec::new();
+    let mut more = chunks.next(&mut chunk)?;
+    let mut staged = Staged::create(staged)?;
+    staged.write(&chunk)?;
+    while more {
+        more = chunks.next(&mut chunk)?;
+        staged.write(&chunk)?;
+    }
+    staged.sync()?;
+    staged.put_in_place(to)
+}
+
+/// The same with chunks that have to be waited for: the thread is left meanwhile.
+async fn write_stream(
+    staged: Name,
+    mut chunks: BoxStream<'static, Result<Bytes, Failure>>,
+    to: PathBuf,
+) -> Result<(), Failure> {
+    let first = chunks.try_next().await?.unwrap_or_default();
+    let write = |mut staged: Staged, chunk: Bytes| staged.write(&chunk).map(|()| staged);
+    let mut staged = blocking(move || write(Staged::create(staged)?, first)).await?;
+    while let Some(chunk) = chunks.try_next().await? {
+        staged = blocking(move || write(staged, chunk)).await?;
+    }
+    blocking(move || {
+        staged.sync()?;
+        staged.put_in_place(&to)
+    })
+    .await
 }
 
 /// What lies directly in a folder, with links not followed; nothing if the folder is not there.

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectMeta, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
 use serde::{Deserialize, Serialize};
 
-use super::{Content, Entry, File, Storage, changed, staged_name};
+use super::content::{Checksum, Content};
+use super::{Entry, File, Heard, Storage, changed, staged_name};
 use crate::failure::Failure;
 use crate::location::RemoteStore;
 
@@ -105,7 +107,7 @@ impl Remote {
         let failed = self.failure("write", &upload.object);
         let part_bytes = PART_BYTES_MIN.max(bytes.div_ceil(PARTS_MAX)) as usize;
         let mut parts = Vec::new();
-        let mut rest = content;
+        let mut rest = content.into_stream();
         loop {
             let (part, more) = gather(&mut rest, part_bytes).await?;
             parts.push(self.store.put_part(key, &upload.upload, parts.len(), part).await.map_err(&failed)?);
@@ -119,7 +121,10 @@ impl Remote {
 }
 
 /// The next `bytes` bytes, fewer at the end, and what the last chunk held beyond them.
-async fn gather(content: &mut Content, bytes: usize) -> Result<(PutPayload, Option<Bytes>), Failure> {
+async fn gather(
+    content: &mut BoxStream<'static, Result<Bytes, Failure>>,
+    bytes: usize,
+) -> Result<(PutPayload, Option<Bytes>), Failure> {
     let (mut chunks, mut gathered) = (Vec::new(), 0);
     while let Some(mut chunk) = content.try_next().await? {
         let fits = chunk.len().min(bytes - gathered);
@@ -237,15 +242,30 @@ impl Storage for Remote {
             return Err(changed(&what, "was modified"));
         }
         let chunks = found.into_stream();
-        Ok(chunks.map_err(move |error| Failure::of_object("read", &what, error)).boxed())
+        Ok(Content::Stream(chunks.map_err(move |error| Failure::of_object("read", &what, error)).boxed()))
     }
 
     async fn write(&self, name: &str, staging: &str, bytes: u64, content: Content) -> Result<(), Failure> {
         if bytes > PART_BYTES_MIN {
             return self.upload(name, &staged_name(staging)?, bytes, content).await;
         }
-        let chunks: Vec<Bytes> = content.try_collect().await?;
+        let chunks: Vec<Bytes> = content.into_stream().try_collect().await?;
         self.put(name, chunks.into_iter().collect()).await
+    }
+
+    async fn checksum(&self, name: &str, heard: Heard) -> Result<Option<Checksum>, Failure> {
+        let (key, failed) = (self.key(name)?, self.failure("read", name));
+        let mut chunks = match self.store.get(&key).await {
+            Ok(found) => found.into_stream(),
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut sum = Checksum::default();
+        while let Some(chunk) = chunks.try_next().await.map_err(&failed)? {
+            sum.add(&chunk);
+            heard();
+        }
+        Ok(Some(sum))
     }
 
     async fn copy_from(&self, source: &dyn Storage, file: &File, name: &str) -> Result<bool, Failure> {
@@ -274,7 +294,7 @@ impl Storage for Remote {
         Ok(true)
     }
 
-    async fn settle(&self, _folder: &str) -> Result<(), Failure> {
+    async fn settle(&self, _folders: Vec<String>, _heard: Heard) -> Result<(), Failure> {
         Ok(())
     }
 

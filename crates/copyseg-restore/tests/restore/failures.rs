@@ -216,6 +216,50 @@ async fn bytes_that_a_lost_attempt_copied_are_counted_once() {
     assert_eq!((shown.bytes, shown.bytes_copied), (20, 20));
 }
 
+#[cfg(feature = "faults")]
+#[tokio::test]
+async fn a_call_that_hangs_loses_its_task_and_changes_nothing_when_it_ends() {
+    let fixture = Fixture::new().await;
+    let mut request = fixture.request();
+    request.options.heartbeat_timeout = Duration::from_millis(40);
+    request.options.objects_in_flight = 1;
+    let (wake, woken) = std::sync::mpsc::channel();
+    let (tell, mut removed) = tokio::sync::mpsc::unbounded_channel();
+    let (clock, woken, hung) =
+        (fixture.clock.clone(), parking_lot::Mutex::new(woken), std::sync::OnceLock::new());
+    request.target = request.target.with_hook(Arc::new(move |call, done| {
+        let is_copied = call.operation == "rename" && call.to.is_some_and(|to| to.ends_with("ids.npy"));
+        if is_copied && !done && hung.set(call.path.to_owned()).is_ok() {
+            clock.advance(Duration::from_millis(50));
+            woken.lock().recv().unwrap();
+        }
+        if call.operation == "remove" && !done && hung.get().is_some_and(|path| path == call.path) {
+            tell.send(()).unwrap();
+        }
+        Ok(())
+    }));
+    let (progress, stop) = (watch::Sender::default(), CancellationToken::new());
+    let outcome = restore_with(
+        &fixture.manager,
+        CATALOG,
+        &request,
+        hooked(&request, |_| async { Ok(()) }.boxed()),
+        &progress,
+        &stop,
+    );
+    assert!(completed(&outcome.await.unwrap()), "while it hangs");
+    fixture.assert_restored().await;
+    assert_eq!(fixture.manager.tasks_of_job(fixture.jobs()[0].id).unwrap()[0].attempt, 2);
+    let shown = |progress: &RestoreProgress| (progress.bytes, progress.bytes_copied);
+    assert_eq!(shown(&progress.borrow()), (20, 20), "what was copied in vain does not count");
+    removed.try_recv().expect("its unfinished file was removed when it lost the task");
+    wake.send(()).unwrap();
+    // The last that its thread does with the unfinished file.
+    removed.recv().await.unwrap();
+    fixture.assert_restored().await;
+    assert_eq!(shown(&progress.borrow()), (20, 20));
+}
+
 #[tokio::test]
 async fn a_deadline_that_passes_fails_the_job_even_between_runs() {
     for between_runs in [false, true] {

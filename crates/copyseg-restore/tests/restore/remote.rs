@@ -232,7 +232,7 @@ async fn a_copy_that_was_damaged_on_its_way_is_noticed_and_made_again(
     request.options.verify = Some(verify);
     let (store, damaged) = (target.clone(), Arc::new(Mutex::new(false)));
     target.hook(move |call| {
-        let is_check = call.operation == "head" && call.path.ends_with("vectors.npy");
+        let is_check = matches!(call.operation, "head" | "get") && call.path.ends_with("vectors.npy");
         let damage = is_check && !std::mem::replace(&mut *damaged.lock(), is_check);
         let store = store.clone();
         async move {

@@ -6,68 +6,149 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
 
 use super::disk::Disk;
 use crate::failure::Failure;
 
-/// An unfinished file; removed when dropped, unless it was put in place.
+/// How much may wait in the page cache before it is synced, so that no sync takes longer than a heartbeat.
+const UNSYNCED_BYTES_MAX: u64 = 128 << 20;
+
+/// An unfinished file, on the thread that writes it; removed when dropped, unless it was put in place.
 pub(super) struct Staged {
-    open: Open,
+    name: Name,
+    file: fs::File,
+    unsynced_bytes: u64,
     in_place: bool,
 }
 
-/// What writes to an unfinished file, on a thread that may block.
+/// What an unfinished file is called, before there is one.
 #[derive(Clone)]
-pub(super) struct Open {
+pub(super) struct Name {
     disk: Disk,
     path: PathBuf,
-    file: Arc<fs::File>,
+    given_up: CancellationToken,
+}
+
+/// Kept by the future that has an unfinished file written. If that is dropped, the thread which writes, and which may hang
+/// in a call for long, puts nothing in place any more.
+pub(super) struct Guard {
+    name: Name,
+    is_over: bool,
+}
+
+impl Name {
+    pub(super) fn new(disk: &Disk, path: PathBuf) -> Self {
+        Self { disk: disk.clone(), path, given_up: CancellationToken::new() }
+    }
+
+    pub(super) fn guard(&self) -> Guard {
+        Guard { name: self.clone(), is_over: false }
+    }
+
+    fn check_given_up(&self) -> Result<(), Failure> {
+        match self.given_up.is_cancelled() {
+            true => Err(Failure::transient(format!("the writing of {} was given up", self.path.display()))),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Guard {
+    /// Nothing is being written any more.
+    pub(super) fn end(mut self) {
+        self.is_over = true;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !self.is_over {
+            // In this order: a thread that creates the file after its removal finds that it was given up.
+            self.name.given_up.cancel();
+            let _ = self.name.disk.remove_file(&self.name.path);
+        }
+    }
 }
 
 impl Staged {
-    pub(super) fn create(disk: &Disk, path: PathBuf) -> Result<Self, Failure> {
-        let file = disk.create(&path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Failure::of_staging(&path, error),
-            _ => Failure::of_file("create", &path, error),
+    pub(super) fn create(name: Name) -> Result<Self, Failure> {
+        name.check_given_up()?;
+        let file = name.disk.create(&name.path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Failure::of_staging(&name.path, error),
+            _ => Failure::of_file("create", &name.path, error),
         })?;
-        Ok(Self { open: Open { disk: disk.clone(), path, file: Arc::new(file) }, in_place: false })
-    }
-
-    /// One that holds `content` and is synced.
-    pub(super) fn with_content(disk: &Disk, path: PathBuf, content: &[u8]) -> Result<Self, Failure> {
-        let staged = Self::create(disk, path)?;
-        staged.open.write(content)?;
-        staged.open.sync()?;
+        let staged = Self { name, file, unsynced_bytes: 0, in_place: false };
+        staged.name.check_given_up()?;
         Ok(staged)
     }
 
-    pub(super) fn open(&self) -> Open {
-        self.open.clone()
+    /// One that holds `content` and is synced.
+    pub(super) fn with_content(name: Name, content: &[u8]) -> Result<Self, Failure> {
+        let mut staged = Self::create(name)?;
+        staged.write(content)?;
+        staged.sync()?;
+        Ok(staged)
     }
 
+    pub(super) fn write(&mut self, content: &[u8]) -> Result<(), Failure> {
+        let Name { disk, path, .. } = &self.name;
+        self.name.check_given_up()?;
+        let written = disk.write(&self.file, path, content);
+        written.map_err(|error| Failure::of_file("write", path, error))?;
+        self.unsynced_bytes += content.len() as u64;
+        if self.unsynced_bytes >= UNSYNCED_BYTES_MAX {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn sync(&mut self) -> Result<(), Failure> {
+        let Name { disk, path, .. } = &self.name;
+        disk.sync(&self.file, path).map_err(|error| Failure::of_file("sync", path, error))?;
+        self.unsynced_bytes = 0;
+        Ok(())
+    }
+
+    /// Gives it its name, over whatever has it. Its entry is durable once the folder is synced.
     pub(super) fn put_in_place(mut self, to: &Path) -> Result<(), Failure> {
-        self.open.put_in_place(to)?;
+        let Name { disk, path, .. } = &self.name;
+        self.name.check_given_up()?;
+        let renamed = match disk.rename(path, to) {
+            // Folders are made for a file that is there, so that one swept away leaves none behind.
+            Err(error) if error.kind() == ErrorKind::NotFound && disk.metadata(path).is_ok() => {
+                let parent = to.parent().unwrap_or(to);
+                let created = disk.create_folders(parent);
+                created.map_err(|error| Failure::of_file("create the folder", parent, error))?;
+                self.name.check_given_up()?;
+                disk.rename(path, to)
+            }
+            renamed => renamed,
+        };
+        renamed.map_err(|error| self.not_put_in_place(to, error))?;
         self.in_place = true;
         Ok(())
     }
 
     /// False if something has that name already.
     pub(super) fn put_in_free_place(mut self, to: &Path) -> Result<bool, Failure> {
-        let Open { disk, path, .. } = &self.open;
-        match disk.rename_new(path, to) {
+        match self.name.disk.rename_new(&self.name.path, to) {
             Ok(()) => {
                 self.in_place = true;
                 Ok(true)
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(self.open.not_put_in_place(to, error)),
+            Err(error) => Err(self.not_put_in_place(to, error)),
         }
     }
 
-    /// Keeps it, after its [`Open`] has put it in place.
-    pub(super) fn keep(mut self) {
-        self.in_place = true;
+    fn not_put_in_place(&self, to: &Path, error: std::io::Error) -> Failure {
+        let Name { disk, path, .. } = &self.name;
+        match error.kind() {
+            ErrorKind::NotFound if disk.metadata(path).is_err() => Failure::of_staging(path, error),
+            _ => Failure::of_file("write", to, error),
+        }
     }
 }
 
@@ -75,43 +156,7 @@ impl Drop for Staged {
     fn drop(&mut self) {
         if !self.in_place {
             // What cannot be removed now is swept with the folder.
-            let _ = self.open.disk.remove_file(&self.open.path);
-        }
-    }
-}
-
-impl Open {
-    pub(super) fn write(&self, content: &[u8]) -> Result<(), Failure> {
-        let written = self.disk.write(&self.file, &self.path, content);
-        written.map_err(|error| Failure::of_file("write", &self.path, error))
-    }
-
-    pub(super) fn sync(&self) -> Result<(), Failure> {
-        let synced = self.disk.sync(&self.file, &self.path);
-        synced.map_err(|error| Failure::of_file("sync", &self.path, error))
-    }
-
-    /// Gives it its name, over whatever has it. Its entry is durable once the folder is synced.
-    pub(super) fn put_in_place(&self, to: &Path) -> Result<(), Failure> {
-        let renamed = match self.disk.rename(&self.path, to) {
-            // Folders are made for a file that is there, so that one swept away leaves none behind.
-            Err(error) if error.kind() == ErrorKind::NotFound && self.disk.metadata(&self.path).is_ok() => {
-                let parent = to.parent().unwrap_or(to);
-                let created = self.disk.create_folders(parent);
-                created.map_err(|error| Failure::of_file("create the folder", parent, error))?;
-                self.disk.rename(&self.path, to)
-            }
-            renamed => renamed,
-        };
-        renamed.map_err(|error| self.not_put_in_place(to, error))
-    }
-
-    fn not_put_in_place(&self, to: &Path, error: std::io::Error) -> Failure {
-        match error.kind() {
-            ErrorKind::NotFound if self.disk.metadata(&self.path).is_err() => {
-                Failure::of_staging(&self.path, error)
-            }
-            _ => Failure::of_file("write", to, error),
+            let _ = self.name.disk.remove_file(&self.name.path);
         }
     }
 }

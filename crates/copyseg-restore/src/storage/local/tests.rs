@@ -1,7 +1,10 @@
 //! Files are read in bounded chunks, and appear whole or not at all.
 
+mod given_up;
 #[cfg(target_os = "linux")]
 mod system_calls;
+
+use futures::{StreamExt, stream};
 
 use super::reader::CHUNK_BYTES;
 use super::*;
@@ -20,7 +23,7 @@ async fn a_file_is_read_in_chunks_of_bounded_size() {
     let (folder, local) = folder();
     fs::File::create(folder.path().join("large")).unwrap().set_len(3 * CHUNK_BYTES + 5).unwrap();
     let file = local.find("large").await.unwrap().unwrap();
-    let chunks: Vec<Bytes> = local.open(&file).await.unwrap().try_collect().await.unwrap();
+    let chunks: Vec<Bytes> = local.open(&file).await.unwrap().into_stream().try_collect().await.unwrap();
     assert!(chunks.iter().all(|chunk| chunk.len() as u64 <= CHUNK_BYTES));
     assert_eq!(chunks.iter().map(Bytes::len).sum::<usize>() as u64, 3 * CHUNK_BYTES + 5);
 }
@@ -32,12 +35,64 @@ async fn a_file_that_grows_while_it_is_read_is_noticed() {
     let growing = fs::File::create(&path).unwrap();
     growing.set_len(CHUNK_BYTES + 3).unwrap();
     let file = local.find("growing").await.unwrap().unwrap();
-    let content = local.open(&file).await.unwrap();
+    let mut content = local.open(&file).await.unwrap().into_stream();
+    assert_eq!(content.try_next().await.unwrap().unwrap().len() as u64, CHUNK_BYTES);
     growing.set_len(CHUNK_BYTES + 8).unwrap();
     let failure = content.try_collect::<Vec<_>>().await.unwrap_err();
     let (had, has) = (CHUNK_BYTES + 3, CHUNK_BYTES + 8);
     let told = format!("had {had} bytes and now has {has}");
     assert!(failure.error.to_string().ends_with(&told), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_shrinks_while_it_is_read_is_noticed() {
+    let (folder, local) = folder();
+    let path = folder.path().join("shrinking");
+    let shrinking = fs::File::create(&path).unwrap();
+    shrinking.set_len(3 * CHUNK_BYTES).unwrap();
+    let file = local.find("shrinking").await.unwrap().unwrap();
+    let mut content = local.open(&file).await.unwrap().into_stream();
+    assert_eq!(content.try_next().await.unwrap().unwrap().len() as u64, CHUNK_BYTES);
+    shrinking.set_len(CHUNK_BYTES + 8).unwrap();
+    let failure = content.try_collect::<Vec<_>>().await.unwrap_err();
+    let told = format!("had {} bytes and now has {}", 3 * CHUNK_BYTES, CHUNK_BYTES + 8);
+    assert!(failure.error.to_string().ends_with(&told), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_file_is_copied_whole_and_its_chunks_are_seen_as_they_go_by() {
+    let (folder, local) = folder();
+    for bytes in [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES] {
+        let content: Vec<u8> = (0..bytes).map(|byte| (byte % 251) as u8).collect();
+        fs::write(folder.path().join("file"), &content).unwrap();
+        let file = local.find("file").await.unwrap().unwrap();
+        let seen = std::sync::Arc::new(parking_lot::Mutex::new(Checksum::default()));
+        let (sum, folder) = (seen.clone(), folder.path().to_owned());
+        let chunks = local.open(&file).await.unwrap().inspect(move |chunk| {
+            let unfinished = children(&Disk::default(), &folder.join(STAGING)).unwrap();
+            let written: u64 = unfinished.iter().map(|(_, metadata)| metadata.len()).sum();
+            let mut sum = sum.lock();
+            assert_eq!(written, sum.bytes, "what was seen before is written");
+            sum.add(chunk);
+        });
+        local.write("copy", STAGING, bytes, chunks).await.unwrap();
+        assert!(local.read("copy").await.unwrap().unwrap() == content, "{bytes} bytes");
+        let copy = local.checksum("copy", Box::new(|| {})).await.unwrap();
+        assert_eq!(copy, Some(*seen.lock()), "{bytes} bytes");
+    }
+    assert_eq!(local.checksum("none", Box::new(|| {})).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_source_that_cannot_be_opened_leaves_no_unfinished_file() {
+    let (folder, local) = folder();
+    fs::write(folder.path().join("file"), "content").unwrap();
+    let file = local.find("file").await.unwrap().unwrap();
+    fs::remove_file(folder.path().join("file")).unwrap();
+    // Had it been created, that would have failed first.
+    let content = local.open(&file).await.unwrap();
+    let failure = local.write("copy", "no folder for it", 7, content).await.unwrap_err();
+    assert!(failure.error.to_string().ends_with("it is gone"), "{failure:?}");
 }
 
 #[tokio::test]
@@ -75,7 +130,7 @@ async fn a_write_that_fails_leaves_the_old_file_and_no_other() {
     let (folder, local) = folder();
     fs::write(folder.path().join("file"), "old").unwrap();
     let broken = stream::iter([Ok(Bytes::from("new")), Err(Failure::transient("broken"))]).boxed();
-    local.write("file", STAGING, 6, broken).await.unwrap_err();
+    local.write("file", STAGING, 6, Content::Stream(broken)).await.unwrap_err();
     assert_eq!(fs::read(folder.path().join("file")).unwrap(), b"old");
     assert_eq!(children(&Disk::default(), &folder.path().join(STAGING)).unwrap().len(), 0);
     local.sweep("_copyseg/staging", STAGING).await.unwrap();
@@ -93,13 +148,13 @@ async fn what_is_on_its_way_when_its_staging_folder_is_removed_never_appears() {
             sweeping.sweep("_copyseg/staging", STAGING).await.unwrap();
             Ok(Bytes::from("later"))
         }));
-        let failure = local.write(name, STAGING, 9, content.boxed()).await.unwrap_err();
+        let failure = local.write(name, STAGING, 9, Content::Stream(content.boxed())).await.unwrap_err();
         assert_eq!(failure.kind, crate::failure::FailureKind::Blocked, "{failure:?}");
         assert!(failure.error.to_string().contains("another process"), "{failure:?}");
         local.open_staging(STAGING).await.unwrap();
     }
     local.sweep("_copyseg/staging", STAGING).await.unwrap();
-    let late = local.write("7", STAGING, 4, stream::once(async { Ok(Bytes::from("late")) }).boxed()).await;
+    let late = local.write("7", STAGING, 4, Content::of("late")).await;
     let created = local.create("_copyseg/owner", STAGING, "late".into()).await;
     let replaced = local.replace("7", STAGING, b"copied by a successor", "late".into()).await;
     for failure in [late.unwrap_err(), created.unwrap_err(), replaced.unwrap_err()] {
@@ -124,7 +179,7 @@ async fn a_write_that_is_given_up_leaves_nothing_that_could_be_put_in_place_late
     });
     let content = stream::once(async { Ok(Bytes::from("half")) }).chain(rest);
     tokio::select! {
-        written = local.write("file", STAGING, 8, content.boxed()) => panic!("{written:?}"),
+        written = local.write("file", STAGING, 8, Content::Stream(content.boxed())) => panic!("{written:?}"),
         () = half_written.notified() => {}
     }
     assert!(children(&Disk::default(), &folder.path().join(STAGING)).unwrap().is_empty());
@@ -140,7 +195,7 @@ async fn a_folder_that_is_still_being_filled_is_removed_for_good() {
             tokio::spawn(async move {
                 let mut written = 0;
                 loop {
-                    let content = stream::once(async { Ok(Bytes::from("content")) }).boxed();
+                    let content = Content::of("content");
                     if local.write(&format!("{written}"), STAGING, 7, content).await.is_err() {
                         return written;
                     }

@@ -29,9 +29,14 @@ fn assert_failed<T>(done: Result<T, String>, operation: &str) {
 
 #[test]
 fn no_file_is_in_place_that_the_system_has_not_synced() {
-    let content = || stream::once(async { Ok(Bytes::from("copied")) }).boxed();
     let file = "cannot sync /";
-    assert_failed(without_sync(async |local| local.write("7", STAGING, 6, content()).await), file);
+    let write = async |local: &Local| local.write("7", STAGING, 6, Content::of("copied")).await;
+    assert_failed(without_sync(write), file);
+    let copy = async |local: &Local| {
+        let owner = local.find("owner").await?.unwrap();
+        local.write("7", STAGING, owner.bytes, local.open(&owner).await?).await
+    };
+    assert_failed(without_sync(copy), file);
     assert_failed(without_sync(async |local| local.create("7", STAGING, "new".into()).await), file);
     let replace = async |local: &Local| local.replace("owner", STAGING, b"first", "new".into()).await;
     assert_failed(without_sync(replace), file);
@@ -40,5 +45,6 @@ fn no_file_is_in_place_that_the_system_has_not_synced() {
 #[test]
 fn no_folder_is_durable_that_the_system_has_not_synced() {
     assert_failed(without_sync(async |local| local.prepare("_copyseg").await), "cannot sync the folder /");
-    assert_failed(without_sync(async |local| local.settle("_copyseg").await), "cannot sync the folder /");
+    let settle = async |local: &Local| local.settle(vec!["_copyseg".into()], Box::new(|| {})).await;
+    assert_failed(without_sync(settle), "cannot sync the folder /");
 }
