@@ -64,14 +64,31 @@ pub(super) struct Committer {
     hidden: HiddenRecords,
     /// Whether garbage is deleted with the next batch; not for a while after storage refused one.
     sweeping: bool,
-    /// How many callers the last commit answered, and how long it took.
-    answered: usize,
+    /// How long the last commit took.
     took: Duration,
-    /// States that are shown no longer, or never were. Dropping them takes long, and is done while storage works.
-    outdated: Vec<Snapshot>,
+    published: Published,
     /// Answers whoever waits and refuses whoever comes, however this ends: a catalog may panic, and the runtime may
     /// end before this has run at all.
     _end: End,
+}
+
+/// What is left to do about a batch that is durable and visible: its callers are answered, and then what is shown no
+/// longer is let go of. It takes long, and is done by dropping this while storage works on the next batch.
+#[derive(Default)]
+struct Published {
+    items: Vec<Item>,
+    /// States that are shown no longer, or never were.
+    outdated: Vec<Snapshot>,
+}
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        for item in self.items.drain(..) {
+            // A caller that is gone does not undo its transaction.
+            let _ = item.answer.send(Ok(()));
+        }
+        self.outdated.clear();
+    }
 }
 
 enum Outcome {
@@ -94,9 +111,8 @@ impl Committer {
             head: recovered.head,
             hidden: HiddenRecords::new(recovered.hidden, recovered.orphans),
             sweeping: true,
-            answered: 0,
             took: Duration::ZERO,
-            outdated: Vec::new(),
+            published: Published::default(),
             _end,
         }
     }
@@ -105,6 +121,9 @@ impl Committer {
         loop {
             self.let_callers_return().await;
             let (items, batch) = self.gather();
+            if items.is_empty() {
+                self.published = Published::default();
+            }
             if items.is_empty() && batch.operations().is_empty() {
                 if self.is_over() {
                     break;
@@ -117,7 +136,7 @@ impl Committer {
             let start = Instant::now();
             match self.commit(&items, &batch).await {
                 Outcome::Applied => {
-                    (self.answered, self.took) = (items.len(), start.elapsed());
+                    self.took = start.elapsed();
                     self.publish(items, &batch);
                 }
                 Outcome::Refused(error) => self.refuse(items, error),
@@ -132,24 +151,25 @@ impl Committer {
         }
     }
 
-    /// Gives the callers who were just answered a moment to come with their next change, so that it goes with the
-    /// changes of those who came during the last commit. Else busy writers fall into two halves that take turns, and
+    /// Answers the callers of the last commit and gives them a moment to come with their next change, so that it goes
+    /// with the changes of those who came during that commit. Else busy writers fall into two halves that take turns, and
     /// each waits for two commits.
     ///
     /// It waits only where that is cheap: where those who are missing can be back, one after the other, within a small
-    /// share of the time that the last commit took. Otherwise the next commit starts at once, and they prepare their
-    /// changes beside it.
+    /// share of the time that the last commit took. Otherwise the next commit starts at once, and they are answered and
+    /// prepare their changes beside it.
     async fn let_callers_return(&mut self) {
-        let answered = std::mem::take(&mut self.answered);
+        let answered = self.published.items.len();
         let queued = || self.shared.accepted.lock().queue.len();
         let waiting = queued();
         // One batch takes no more than this, so that a fuller queue gains nothing.
         let enough = (answered + waiting).min(self.shared.limits.operations_max);
         let patience = (self.took / PATIENCE_SHARE).min(PATIENCE_MAX);
         let missing = u32::try_from(enough.saturating_sub(waiting)).unwrap_or(u32::MAX);
-        if answered == 0 || enough < 2 || RETURN_TIME.saturating_mul(missing) > patience {
+        if answered == 0 || missing == 0 || enough < 2 || RETURN_TIME.saturating_mul(missing) > patience {
             return;
         }
+        self.published = Published::default();
         // Not by the clock that was injected: while a test holds that still, this would go on for ever.
         let end = Instant::now() + patience;
         loop {
@@ -163,7 +183,6 @@ impl Committer {
     /// Waits for work, and looks now and then whether the store is still this manager's, because nothing but a
     /// commit would tell an idle one otherwise. Answers why there will be no more work.
     async fn wait(&mut self) -> Option<Error> {
-        self.outdated.clear();
         let retries = !self.sweeping && self.hidden.garbage().next().is_some();
         let patience = if retries { SWEEP_RETRY } else { self.shared.options.head_check };
         if tokio::time::timeout(patience, self.shared.work.notified()).await.is_ok() {
@@ -225,9 +244,14 @@ impl Committer {
         let mut unsettled = false;
         let mut told = String::new();
         for attempt in 0.. {
-            let outdated = std::mem::take(&mut self.outdated);
+            let published = std::mem::take(&mut self.published);
+            let meanwhile = async {
+                // Whoever sends the request, on the same thread, goes first.
+                tokio::task::yield_now().await;
+                drop(published);
+            };
             let committed = catalog.commit(&self.head, &next, batch);
-            let error = match join(committed, async { drop(outdated) }).await.0 {
+            let error = match join(committed, meanwhile).await.0 {
                 Ok(()) => break,
                 Err(error) if error.kind() == ErrorKind::Fenced => match catalog.head().await {
                     Ok(head) if head == next => break,
@@ -283,33 +307,25 @@ impl Committer {
         Ok(Head { batch: random()?, revision, counts, ..self.head })
     }
 
-    fn publish(&mut self, items: Vec<Item>, batch: &Batch) {
+    fn publish(&mut self, mut items: Vec<Item>, batch: &Batch) {
         self.sweeping = true;
         self.hidden.applied(batch, items.iter().map(|item| &item.work));
-        let mut newest = None;
-        let mut changes = Vec::new();
-        let mut answers = Vec::with_capacity(items.len());
-        for Item { work, answer, _place } in items {
-            if let Some((state, change)) = work.publishes {
-                self.outdated.extend(newest.replace(state));
-                changes.push(Arc::new(change));
-            }
-            answers.push(answer);
+        let (mut newest, mut changes, mut outdated) = (None, Vec::new(), Vec::new());
+        for (state, change) in items.iter_mut().filter_map(|item| item.work.publishes.take()) {
+            outdated.extend(newest.replace(state));
+            changes.push(Arc::new(change));
         }
         if let Some(state) = newest {
             let shared = &self.shared;
             let sender = shared.changes.lock();
-            self.outdated.push(Snapshot::clone(&shared.published.load()));
+            outdated.push(Snapshot::clone(&shared.published.load()));
             shared.heartbeats.publish(&shared.published, state, &changes, shared.options.clock.monotonic());
             for change in changes {
                 // Nobody may be listening.
                 let _ = sender.send(change);
             }
         }
-        for answer in answers {
-            // A caller that is gone does not undo its transaction.
-            let _ = answer.send(Ok(()));
-        }
+        self.published = Published { items, outdated };
     }
 
     /// A batch that storage refused takes every transaction with it that was accepted on top of it.

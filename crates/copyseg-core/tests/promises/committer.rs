@@ -1,7 +1,7 @@
 //! Group commit, one total order, and callers that vanish, panic, nest or wait.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +11,7 @@ use copyseg_core::{
     MemoryCatalog, MetaManager, NewJob, Result, Revision,
 };
 use futures::FutureExt;
+use futures::future::join_all;
 use rstest::rstest;
 
 use super::{Fixture, TINY, job, open, stored, task, until_idle, visible};
@@ -370,6 +371,31 @@ async fn a_panic_of_the_catalog_leaves_nobody_waiting() {
     assert_eq!(meta.snapshot().unwrap_err().kind(), ErrorKind::Closed);
     meta.close().await.unwrap();
     assert_eq!(open(&store).await.get_job(JobId(1)).unwrap().unwrap().rows, None);
+}
+
+/// Storage would be idle while they prepare their next changes, which could not go into the batch.
+#[tokio::test]
+async fn a_full_batch_waits_neither_for_callers_to_be_answered_nor_for_them_to_return() {
+    const CALLERS: i64 = 8;
+    let (answered, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let catalog = HookedCatalog(MemoryCatalog::with_limits(TINY), {
+        let (answered, seen) = (Arc::clone(&answered), Arc::clone(&seen));
+        move || {
+            seen.lock().unwrap().push(answered.load(Ordering::SeqCst));
+            Ok(())
+        }
+    });
+    let meta = MetaManager::open(Arc::new(catalog), ManagerOptions::default()).await.unwrap();
+    for id in 0..CALLERS {
+        meta.add_job(job(id), vec![]).await.unwrap();
+    }
+    seen.lock().unwrap().clear();
+    let update = async |id| {
+        meta.update_job(JobId(id), [JobAction::Rows(1)]).await.unwrap();
+        answered.fetch_add(1, Ordering::SeqCst);
+    };
+    join_all((0..CALLERS).map(update)).await;
+    assert_eq!(*seen.lock().unwrap(), [0, 0], "two batches of four, one right after the other");
 }
 
 /// The committer waits a moment for those it has just answered, by a clock that nobody can hold still.
