@@ -95,23 +95,15 @@ pub(super) async fn recover(catalog: &dyn Catalog) -> Result<Recovered> {
     let Loaded { head, pages } = catalog.load().await?;
     let mut gathering = Gathering::default();
     // Decoding takes longer than reading does, so several threads share it.
-    let mut pages = pages.map_ok(decode_page).try_buffered(*PROCESSORS);
+    let decode = |page| on_a_blocking_thread(move || Gathering::of(page));
+    let mut pages = pages.map_ok(decode).try_buffered(*PROCESSORS);
     while let Some(page) = pages.try_next().await? {
-        for (key, decoded) in page {
-            gathering.take(key, decoded)?;
-        }
+        gathering.merge(page?);
     }
     if gathering.counts != head.counts {
         return Err(lost_rows(head.counts, gathering.counts));
     }
     on_a_blocking_thread(move || gathering.finish(head)).await
-}
-
-type Decoded = (RecordKey, Result<DecodedRecord>);
-
-async fn decode_page(page: Vec<Record>) -> Result<Vec<Decoded>> {
-    on_a_blocking_thread(move || page.iter().map(|record| (record.key, decode_record(record))).collect())
-        .await
 }
 
 /// A panic there goes on here: it is a bug, and nothing that opening the store again would cure.
@@ -124,11 +116,12 @@ async fn on_a_blocking_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send
     Ok(done?.unwrap_or_else(|panic| resume_unwind(panic)))
 }
 
+/// What was found so far, or in one page.
 #[derive(Default)]
 struct Gathering {
     counts: RecordCounts,
     jobs: BTreeMap<JobId, Job>,
-    tasks: Vec<Task>,
+    tasks: Vec<Arc<Task>>,
     set_aside: BTreeMap<RecordKey, SetAside>,
     store: Vec<RecordKey>,
     next_id: Option<i64>,
@@ -136,6 +129,27 @@ struct Gathering {
 }
 
 impl Gathering {
+    fn of(page: Vec<Record>) -> Result<Self> {
+        let mut gathering = Self::default();
+        for record in &page {
+            gathering.take(record.key, decode_record(record))?;
+        }
+        Ok(gathering)
+    }
+
+    fn merge(&mut self, page: Self) {
+        let Self { counts, jobs, tasks, set_aside, store, next_id, has_format } = page;
+        for (count, more) in self.counts.0.iter_mut().zip(counts.0) {
+            *count += more;
+        }
+        self.jobs.extend(jobs);
+        self.tasks.extend(tasks);
+        self.set_aside.extend(set_aside);
+        self.store.extend(store);
+        self.next_id = self.next_id.max(next_id);
+        self.has_format |= has_format;
+    }
+
     fn take(&mut self, key: RecordKey, decoded: Result<DecodedRecord>) -> Result<()> {
         if let Some(count) = self.counts.0.get_mut(key.kind as usize) {
             *count += 1;
@@ -146,7 +160,7 @@ impl Gathering {
         }
         match decoded {
             Ok(DecodedRecord::Job(job)) => drop(self.jobs.insert(job.id, job)),
-            Ok(DecodedRecord::Task(task)) => self.tasks.push(task),
+            Ok(DecodedRecord::Task(task)) => self.tasks.push(Arc::new(task)),
             Ok(DecodedRecord::Counter { next_id }) => self.next_id = self.next_id.max(Some(next_id)),
             Ok(DecodedRecord::Format(format)) => format.check_readable()?,
             Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -173,8 +187,7 @@ impl Gathering {
             let key = task_key(task.id);
             match self.jobs.get(&task.job) {
                 Some(job) if task.belongs_to(job) => {
-                    let task = task.settled_by(job).unwrap_or(task);
-                    visible.push(Arc::new(task));
+                    visible.push(task.settled_by(job).map_or(task, Arc::new));
                     continue;
                 }
                 // Which job that is cannot be told: damage may have hit its id.
