@@ -117,21 +117,24 @@ pub fn alternate<const N: usize>(contenders: [Contender<'_>; N]) -> Result<[Samp
     alternate_times(turns(), true, contenders)
 }
 
-/// Lets the contenders take turns, `repeats` times, after one turn that does not count if `warm_up`.
+/// Lets the contenders take turns, `repeats` times, after one turn that does not count if `warm_up`. Every other time in
+/// reverse, so that nobody always comes after the same: what one leaves behind, such as a disk that is busy yet, the next
+/// one meets.
 ///
 /// # Errors
 /// The first error of a contender.
 pub fn alternate_times<const N: usize>(
     repeats: usize,
     warm_up: bool,
-    mut contenders: [Contender<'_>; N],
+    contenders: [Contender<'_>; N],
 ) -> Result<[Samples; N]> {
     let mut samples = [(); N].map(|()| Samples::default());
     for repeat in 0..repeats + usize::from(warm_up) {
-        for (contender, samples) in contenders.iter_mut().zip(&mut samples) {
-            let figure = contender()?;
+        for position in 0..N {
+            let turn = if repeat % 2 == 0 { position } else { N - 1 - position };
+            let figure = contenders[turn]()?;
             if repeat >= usize::from(warm_up) {
-                samples.0.push(figure);
+                samples[turn].0.push(figure);
             }
         }
     }
@@ -219,7 +222,8 @@ mod tests {
         };
         let [first, second] = alternate([&mut || turn(1.0), &mut || turn(2.0)]).unwrap();
         assert_eq!((first.0, second.0), (vec![1.0; turns()], vec![2.0; turns()]));
-        assert_eq!(*order.borrow(), [1.0, 2.0].repeat(turns() + 1));
+        assert_eq!(order.borrow()[..6], [1.0, 2.0, 2.0, 1.0, 1.0, 2.0]);
+        assert_eq!(order.borrow().len(), 2 * (turns() + 1));
     }
 
     #[test]
