@@ -3,6 +3,7 @@
 
 mod additions;
 mod any_size;
+mod batches;
 mod committer;
 mod damage;
 mod dispatch;
