@@ -90,8 +90,7 @@ impl TaskStore {
 
     /// The tasks that `filter` leaves, in id order, found through the narrowest index it names.
     pub fn matching<'s>(&'s self, filter: &TaskFilter) -> impl Iterator<Item = &'s Arc<Task>> {
-        // By job and states alone the index leads to nothing else, and tasks need not be touched: a job never has more tasks
-        // in some states than there are, so it is the way if it is named.
+        // By job and states alone the way leads to nothing else, and tasks need not be touched.
         let is_exact = filter.collection.is_none() && filter.node.is_none() && filter.predicates.is_empty();
         self.candidates(filter).filter(move |task| is_exact || filter.matches(task)).take(filter.limit)
     }
@@ -178,6 +177,7 @@ impl TaskStore {
         tasks.flat_map(move |tasks| states(allowed).map(|state| tasks.by_state.get(state)))
     }
 
+    /// A job that is named goes before all tasks in the same states, also where these are no more than its own.
     fn narrowest(&self, filter: &TaskFilter) -> Way {
         let sized = |way: Way| (self.size(&way, filter), way);
         let named =

@@ -270,6 +270,7 @@ impl Stage {
             let threads: Vec<_> = (0..in_flight).map(|_| scope.spawn(copy)).collect();
             threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| "a copy panicked")?)
         })?;
+        File::open(&target)?.sync_all()?;
         Ok(start.elapsed().as_nanos() as f64)
     }
 

@@ -73,7 +73,7 @@ pub(super) struct Committer {
 }
 
 /// What is left to do about a batch that is durable and visible: its callers are answered, and then what is shown no
-/// longer is let go of. It takes long, and is done by dropping this while storage works on the next batch.
+/// longer is let go of. It takes long, and is done by dropping this, where there is a next batch while storage works on it.
 #[derive(Default)]
 struct Published {
     items: Vec<Item>,
@@ -81,12 +81,18 @@ struct Published {
     outdated: Vec<Snapshot>,
 }
 
-impl Drop for Published {
-    fn drop(&mut self) {
+impl Published {
+    fn answer(&mut self) {
         for item in self.items.drain(..) {
             // A caller that is gone does not undo its transaction.
             let _ = item.answer.send(Ok(()));
         }
+    }
+}
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        self.answer();
         self.outdated.clear();
     }
 }
@@ -169,9 +175,9 @@ impl Committer {
         if answered == 0 || missing == 0 || enough < 2 || RETURN_TIME.saturating_mul(missing) > patience {
             return;
         }
-        self.published = Published::default();
         // Not by the clock that was injected: while a test holds that still, this would go on for ever.
         let end = Instant::now() + patience;
+        self.published.answer();
         loop {
             tokio::task::yield_now().await;
             if queued() >= enough || Instant::now() >= end {

@@ -178,15 +178,10 @@ impl Storage for Local {
 
     async fn checksum(&self, name: &str, heard: Heard) -> Result<Option<Checksum>, Failure> {
         let (disk, path) = (self.disk.clone(), self.path(name));
-        let given_up = CancellationToken::new();
-        let _guard = given_up.clone().drop_guard();
-        blocking(move || {
+        while_wanted(move |wanted| {
             reader::checksum(&disk, &path, || {
                 heard();
-                match given_up.is_cancelled() {
-                    true => Err(Failure::transient(format!("the check of {} was given up", path.display()))),
-                    false => Ok(()),
-                }
+                wanted()
             })
         })
         .await
@@ -200,7 +195,7 @@ impl Storage for Local {
     async fn settle(&self, folders: Vec<String>, heard: Heard) -> Result<(), Failure> {
         let (disk, root) = (self.disk.clone(), self.root.clone());
         let mut folders: Vec<_> = folders.iter().map(|folder| self.path(folder)).collect();
-        blocking(move || {
+        while_wanted(move |wanted| {
             let sync = |folder: &Path| {
                 disk.sync_folder(folder).map_err(|error| Failure::of_file("sync the folder", folder, error))
             };
@@ -209,6 +204,7 @@ impl Storage for Local {
                 folders.extend(below.map(|(name, _)| folder.join(name)));
                 sync(&folder)?;
                 heard();
+                wanted()?;
             }
             sync(&root)
         })
@@ -268,6 +264,21 @@ pub(super) async fn blocking<T: Send + 'static>(
     let finished = tokio::task::spawn_blocking(work).await;
     finished
         .unwrap_or_else(|error| Err(Failure::transient(format!("a file system call did not end: {error}"))))
+}
+
+/// The same for work that asks now and then whether it is still wanted: not once its future is dropped.
+async fn while_wanted<T: Send + 'static>(
+    work: impl FnOnce(&dyn Fn() -> Result<(), Failure>) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let given_up = CancellationToken::new();
+    let _guard = given_up.clone().drop_guard();
+    blocking(move || {
+        work(&|| match given_up.is_cancelled() {
+            true => Err(Failure::transient("what asked for it is over")),
+            false => Ok(()),
+        })
+    })
+    .await
 }
 
 /// Writes a file from its first byte to its name without leaving the thread, through one buffer that stays in the cache of

@@ -60,10 +60,15 @@ async fn a_source_that_hangs_is_asked_for_nothing_more_once_the_write_is_given_u
     assert!(!folder.path().join("7").exists());
 }
 
+#[rstest::rstest]
+#[case::a_check(true)]
+#[case::the_syncing_of_folders(false)]
 #[tokio::test]
-async fn a_check_that_is_given_up_reads_no_further() {
+async fn what_is_given_up_goes_no_further(#[case] is_check: bool) {
     let (folder, local) = folder();
     fs::File::create(folder.path().join("large")).unwrap().set_len(100 * CHUNK_BYTES).unwrap();
+    let folders: Vec<_> = (0..100).map(|number| number.to_string()).collect();
+    folders.iter().for_each(|name| fs::create_dir(folder.path().join(name)).unwrap());
     let (tell, hangs) = oneshot::channel();
     let (wake, woken) = mpsc::channel();
     let (asked, ended) = oneshot::channel();
@@ -76,8 +81,14 @@ async fn a_check_that_is_given_up_reads_no_further() {
             woken.recv().unwrap();
         }
     };
+    let work = async {
+        match is_check {
+            true => local.checksum("large", Box::new(heard)).await.map(drop),
+            false => local.settle(folders, Box::new(heard)).await,
+        }
+    };
     tokio::select! {
-        checked = local.checksum("large", Box::new(heard)) => panic!("{checked:?}"),
+        done = work => panic!("{done:?}"),
         hung = hangs => hung.unwrap(),
     }
     wake.send(()).unwrap();
