@@ -171,7 +171,7 @@ pub(crate) enum Job {
         /// The job.
         #[arg(allow_negative_numbers = true)]
         id: JobId,
-        /// Give up after this time, with exit code 6; without it, wait as long as it takes. A catalog has ten seconds for its
+        /// Give up after this time, with exit code 6; without it, wait as long as it takes. A catalog has eight seconds for its
         /// first answer in any case.
         #[arg(long, value_name = "TIME", value_parser = duration)]
         timeout: Option<Duration>,

@@ -12,8 +12,9 @@ use crate::output::Output;
 use crate::signals;
 
 /// How long the catalog has for the first answer, however short the wait: whether there is anything to wait for is known
-/// only then.
-const FIRST_LOOK_MAX: Duration = Duration::from_secs(10);
+/// only then. Less than the 9 s after which a connection to etcd that is silent is given up, so that who waits in vain
+/// is always answered the same.
+const FIRST_LOOK_MAX: Duration = Duration::from_secs(8);
 
 /// Waits until a job has ended, and ends as it did.
 pub(super) async fn run(
