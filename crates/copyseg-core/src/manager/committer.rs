@@ -3,6 +3,7 @@
 
 mod batch_builder;
 mod hidden_records;
+mod published;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use tracing::{debug, error, warn};
 
 use self::batch_builder::BatchBuilder;
 use self::hidden_records::HiddenRecords;
+use self::published::Published;
 use super::recovery::Recovered;
 use super::{Changes, Shared, backoff, stopped, unknown};
 use crate::catalog::{Batch, Head, Operation, RecordCounts, RecordKey, random};
@@ -70,31 +72,6 @@ pub(super) struct Committer {
     /// Answers whoever waits and refuses whoever comes, however this ends: a catalog may panic, and the runtime may
     /// end before this has run at all.
     _end: End,
-}
-
-/// What is left to do about a batch that is durable and visible: its callers are answered, and then what is shown no
-/// longer is let go of. It takes long, and is done by dropping this, where there is a next batch while storage works on it.
-#[derive(Default)]
-struct Published {
-    items: Vec<Item>,
-    /// States that are shown no longer, or never were.
-    outdated: Vec<Snapshot>,
-}
-
-impl Published {
-    fn answer(&mut self) {
-        for item in self.items.drain(..) {
-            // A caller that is gone does not undo its transaction.
-            let _ = item.answer.send(Ok(()));
-        }
-    }
-}
-
-impl Drop for Published {
-    fn drop(&mut self) {
-        self.answer();
-        self.outdated.clear();
-    }
 }
 
 enum Outcome {
@@ -172,7 +149,7 @@ impl Committer {
         let enough = (answered + waiting).min(self.shared.limits.operations_max);
         let patience = (self.took / PATIENCE_SHARE).min(PATIENCE_MAX);
         let missing = u32::try_from(enough.saturating_sub(waiting)).unwrap_or(u32::MAX);
-        if answered == 0 || missing == 0 || enough < 2 || RETURN_TIME.saturating_mul(missing) > patience {
+        if missing == 0 || enough < 2 || RETURN_TIME.saturating_mul(missing) > patience {
             return;
         }
         // Not by the clock that was injected: while a test holds that still, this would go on for ever.

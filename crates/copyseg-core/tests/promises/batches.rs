@@ -119,3 +119,25 @@ async fn a_full_batch_waits_neither_for_callers_to_be_answered_nor_for_them_to_r
     join_all((0..CALLERS).map(update)).await;
     assert_eq!(*seen.lock().unwrap(), [0, 0], "two batches of four, one right after the other");
 }
+
+/// They are answered while the next batch is on its way, whatever becomes of that.
+#[tokio::test]
+async fn who_is_durable_is_told_so_though_the_catalog_panics_over_the_next_batch() {
+    let panics_after = Arc::new(AtomicUsize::new(usize::MAX));
+    let catalog = HookedCatalog(MemoryCatalog::with_limits(TINY), {
+        let left = Arc::clone(&panics_after);
+        move || {
+            assert!(left.fetch_sub(1, Ordering::SeqCst) > 0, "a bug of the catalog");
+            Ok(())
+        }
+    });
+    let meta = MetaManager::open(Arc::new(catalog), ManagerOptions::default()).await.unwrap();
+    for id in 0..8 {
+        meta.add_job(job(id), vec![]).await.unwrap();
+    }
+    panics_after.store(1, Ordering::SeqCst);
+    let update = |id| meta.update_job(JobId(id), [JobAction::Rows(1)]);
+    let answers = join_all((0..8).map(update)).await;
+    let answers: Vec<_> = answers.into_iter().map(|answer| answer.err().map(|error| error.kind())).collect();
+    assert_eq!(answers, [[None; 4], [Some(ErrorKind::OutcomeUnknown); 4]].concat());
+}

@@ -13,14 +13,12 @@ use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::TryStreamExt;
-use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
 use self::disk::Disk;
 use self::reader::Reader;
-use self::staged::{Name, Staged};
-use super::content::{Checksum, Chunks, Content};
+use self::staged::{Name, Staged, write_all, write_stream};
+use super::content::{Checksum, Content};
 use super::{Entry, File, Heard, Storage, remote, staged_name};
 use crate::failure::Failure;
 
@@ -277,40 +275,6 @@ async fn while_wanted<T: Send + 'static>(
             true => Err(Failure::transient("what asked for it is over")),
             false => Ok(()),
         })
-    })
-    .await
-}
-
-/// Writes a file from its first byte to its name without leaving the thread, through one buffer that stays in the cache of
-/// its processor.
-fn write_all(staged: Name, mut chunks: Box<dyn Chunks>, to: &Path) -> Result<(), Failure> {
-    let mut chunk = Vec::new();
-    let mut more = chunks.next(&mut chunk)?;
-    let mut staged = Staged::create(staged)?;
-    staged.write(&chunk)?;
-    while more {
-        more = chunks.next(&mut chunk)?;
-        staged.write(&chunk)?;
-    }
-    staged.sync()?;
-    staged.put_in_place(to)
-}
-
-/// The same with chunks that have to be waited for: the thread is left meanwhile.
-async fn write_stream(
-    staged: Name,
-    mut chunks: BoxStream<'static, Result<Bytes, Failure>>,
-    to: PathBuf,
-) -> Result<(), Failure> {
-    let first = chunks.try_next().await?.unwrap_or_default();
-    let write = |mut staged: Staged, chunk: Bytes| staged.write(&chunk).map(|()| staged);
-    let mut staged = blocking(move || write(Staged::create(staged)?, first)).await?;
-    while let Some(chunk) = chunks.try_next().await? {
-        staged = blocking(move || write(staged, chunk)).await?;
-    }
-    blocking(move || {
-        staged.sync()?;
-        staged.put_in_place(&to)
     })
     .await
 }

@@ -7,10 +7,15 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+use futures::TryStreamExt;
+use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 
+use super::blocking;
 use super::disk::Disk;
 use crate::failure::Failure;
+use crate::storage::content::Chunks;
 
 /// How much may wait in the page cache before it is synced, so that no sync takes longer than a heartbeat.
 const UNSYNCED_BYTES_MAX: u64 = 128 << 20;
@@ -36,6 +41,40 @@ pub(super) struct Name {
 pub(super) struct Guard {
     name: Name,
     is_over: bool,
+}
+
+/// Writes a file from its first byte to its name without leaving the thread, through one buffer that stays in the cache of
+/// its processor.
+pub(super) fn write_all(staged: Name, mut chunks: Box<dyn Chunks>, to: &Path) -> Result<(), Failure> {
+    let mut chunk = Vec::new();
+    let mut more = chunks.next(&mut chunk)?;
+    let mut staged = Staged::create(staged)?;
+    staged.write(&chunk)?;
+    while more {
+        more = chunks.next(&mut chunk)?;
+        staged.write(&chunk)?;
+    }
+    staged.sync()?;
+    staged.put_in_place(to)
+}
+
+/// The same with chunks that have to be waited for: the thread is left meanwhile.
+pub(super) async fn write_stream(
+    staged: Name,
+    mut chunks: BoxStream<'static, Result<Bytes, Failure>>,
+    to: PathBuf,
+) -> Result<(), Failure> {
+    let first = chunks.try_next().await?.unwrap_or_default();
+    let write = |mut staged: Staged, chunk: Bytes| staged.write(&chunk).map(|()| staged);
+    let mut staged = blocking(move || write(Staged::create(staged)?, first)).await?;
+    while let Some(chunk) = chunks.try_next().await? {
+        staged = blocking(move || write(staged, chunk)).await?;
+    }
+    blocking(move || {
+        staged.sync()?;
+        staged.put_in_place(&to)
+    })
+    .await
 }
 
 impl Name {

@@ -4,7 +4,7 @@ mod given_up;
 #[cfg(target_os = "linux")]
 mod system_calls;
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 
 use super::reader::CHUNK_BYTES;
 use super::*;
