@@ -29,8 +29,7 @@ impl Place {
     /// # Errors
     /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if the path no longer leads to the file.
     pub fn check(&self, name: &str) -> Result<()> {
-        let found = fs::metadata(&self.path);
-        if found.is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode)) {
+        if identity(&self.path).is_ok_and(|found| found == (self.device, self.inode)) {
             return Ok(());
         }
         let message = format!(
@@ -38,6 +37,25 @@ impl Place {
         );
         Err(Error::new(ErrorKind::OutcomeUnknown, message))
     }
+}
+
+/// The device and the inode of the file at `path`.
+///
+/// Its times are not asked for, because Linux 6.13 and later make the next write to a file whose times were seen change
+/// them, and the sync after that write its inode.
+#[cfg(target_os = "linux")]
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+    match statx(CWD, path, AtFlags::empty(), StatxFlags::INO) {
+        Ok(found) => Ok((makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino)),
+        // The call may be refused where the file is not: by an old kernel, or in a container.
+        Err(_) => fs::metadata(path).map(|found| (found.dev(), found.ino())),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
 /// The path with every symbolic link resolved, so that it means the same place whatever the process does next.
