@@ -1,6 +1,7 @@
 //! The indexed task store: tasks by id, and what they are looked up and counted by.
 
 mod build;
+mod by_id;
 mod collection;
 mod index;
 mod job_tasks;
@@ -10,14 +11,13 @@ mod progress;
 use std::ops::Bound::{self, Excluded, Unbounded};
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
-use imbl::shared_ptr::DefaultSharedPtr;
-use imbl::{GenericHashMap, OrdMap};
+use imbl::OrdMap;
 
 use crate::filter::{StateSet, TaskFilter};
 use crate::id::{CollectionId, JobId, NodeId, TaskId};
 use crate::task::{Task, TaskState};
 
+use by_id::ById;
 use collection::Collections;
 pub(crate) use index::Index;
 use job_tasks::{ByState, JobTasks, Tasks};
@@ -31,7 +31,7 @@ pub use progress::{PerState, Progress};
 #[derive(Debug, Clone, Default)]
 pub struct TaskStore {
     /// Hashed, because a single task is looked up twice as fast as in a tree. Whoever wants an order takes `by_state`.
-    tasks: GenericHashMap<TaskId, Arc<Task>, RandomState, DefaultSharedPtr>,
+    tasks: ById,
     by_state: ByState,
     /// Holds ids only, so that a task that changes state on its node leaves it as it is.
     by_node: Index<NodeId, TaskId, ()>,
@@ -60,12 +60,12 @@ impl TaskStore {
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
+        self.len() == 0
     }
 
     /// The task with this id.
     pub fn get(&self, id: TaskId) -> Option<&Arc<Task>> {
-        self.tasks.get(&id)
+        self.tasks.get(id)
     }
 
     /// Every task, in id order.
@@ -76,14 +76,14 @@ impl TaskStore {
     /// Adds `task`, or puts it in the place of the one with the same id, which is returned. The replacement
     /// may differ in everything but the id.
     pub fn insert(&mut self, task: Arc<Task>) -> Option<Arc<Task>> {
-        let old = self.tasks.insert(task.id, Arc::clone(&task));
+        let old = self.tasks.insert(Arc::clone(&task));
         self.reindex(old.as_ref(), Some(&task));
         old
     }
 
     /// Removes the task with this id and returns it.
     pub fn remove(&mut self, id: TaskId) -> Option<Arc<Task>> {
-        let old = self.tasks.remove(&id)?;
+        let old = self.tasks.remove(id)?;
         self.reindex(Some(&old), None);
         Some(old)
     }
@@ -162,7 +162,7 @@ impl TaskStore {
             Way::Node(node) => {
                 let ids =
                     self.by_node.get(node).into_iter().flat_map(move |ids| ids.range((after, Unbounded)));
-                Box::new(ids.filter_map(|(id, ())| self.tasks.get(id)))
+                Box::new(ids.filter_map(|(id, ())| self.tasks.get(*id)))
             }
         }
     }

@@ -23,7 +23,7 @@ impl FromIterator<Arc<Task>> for TaskStore {
         tasks.sort_by_key(|task| task.id);
         tasks.dedup_by_key(|task| task.id);
 
-        let by_id = || tasks.iter().map(|task| (task.id, Arc::clone(task))).collect();
+        let by_id = || tasks.iter().cloned().collect();
         let (by_id, (by_job, by_collection), (by_state, by_node)) = if tasks.len() < LARGE {
             (by_id(), jobs(&tasks), states_and_nodes(&tasks))
         } else {
