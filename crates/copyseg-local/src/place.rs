@@ -41,20 +41,17 @@ impl Place {
 
 /// The device and the inode of the file at `path`.
 ///
-/// Its times are not asked for, because Linux 6.13 and later make the next write to a file whose times were seen change
-/// them, and the sync after that write its inode.
-#[cfg(target_os = "linux")]
+/// Its times are not asked for: since Linux 6.13, the next write to a file whose times were seen changes them, so that the
+/// next sync has to write the inode as well.
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
-    match statx(CWD, path, AtFlags::empty(), StatxFlags::INO) {
-        Ok(found) => Ok((makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino)),
-        // The call may be refused where the file is not: by an old kernel, or in a container.
-        Err(_) => fs::metadata(path).map(|found| (found.dev(), found.ino())),
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+        // An old kernel or a container may refuse this call though the file is there.
+        if let Ok(found) = statx(CWD, path, AtFlags::empty(), StatxFlags::INO) {
+            return Ok((makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino));
+        }
     }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::metadata(path).map(|found| (found.dev(), found.ino()))
 }
 

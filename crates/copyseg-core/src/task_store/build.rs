@@ -7,7 +7,7 @@ use std::thread;
 use imbl::OrdMap;
 
 use super::job_tasks::{ByState, JobTasks};
-use super::{Collections, Index, Progress, TaskStore};
+use super::{ById, Collections, Index, Progress, TaskStore};
 use crate::id::{JobId, NodeId, TaskId};
 use crate::task::Task;
 
@@ -23,7 +23,7 @@ impl FromIterator<Arc<Task>> for TaskStore {
         tasks.sort_by_key(|task| task.id);
         tasks.dedup_by_key(|task| task.id);
 
-        let by_id = || tasks.iter().cloned().collect();
+        let by_id = || ById::of_distinct(tasks.iter().cloned());
         let (by_id, (by_job, by_collection), (by_state, by_node)) = if tasks.len() < LARGE {
             (by_id(), jobs(&tasks), states_and_nodes(&tasks))
         } else {

@@ -1,53 +1,66 @@
 //! The tasks by id: a persistent hash trie with small leaves.
 //!
-//! A general one, such as that of `imbl`, keeps about thirty tasks in a leaf. A change copies the leaf and counts a reference
-//! to each of them, most of which miss the caches; and a read goes through three lines of memory of a leaf that large.
+//! A read goes through fewer levels, and fewer lines of memory in each, than in a general map such as that of `imbl`, and the
+//! nodes are no larger than what they hold.
 
+use std::fmt;
 use std::hash::BuildHasher;
 use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 
 use crate::id::TaskId;
 use crate::task::Task;
 
-/// How many bits of a hash lead from a branch to one of its children. With a million tasks, 3 and 5 made reads slower, and 6
-/// made changes slower.
-const BITS: u32 = 4;
+/// How many bits of a hash lead from a branch to one of its children.
+const BITS: u32 = 5;
 
 /// How many children a branch has.
 const WIDTH: usize = 1 << BITS;
 
-/// How many tasks a leaf holds before it is split. With 8 reads were slower by half.
-const LEAF_MAX: usize = 16;
+/// How many tasks a leaf holds before it is split.
+const LEAF_MAX: usize = 8;
 
 /// Tasks by id. A clone costs the same at any size, a change `O(log n)`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct ById<S = RandomState> {
     root: Arc<Branch>,
     len: usize,
+    /// Its first bits are used, so all bits of its hashes have to be good.
     hasher: S,
 }
 
 /// The children by the next bits of the hash. A leaf is at a whole aligned run of places, the size of which is a power of
-/// two, and gives half of them away when it is split: so no leaf is nearly empty for having many siblings.
+/// two. A full one is split into the two halves of its run, and only one at a single place becomes a branch: so leaves are
+/// two thirds full on average, however many there are.
 type Branch = [Node; WIDTH];
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 enum Node {
     Branch(Arc<Branch>),
     Leaf(Leaf),
 }
 
-/// In no order.
+/// Some tasks, in no order. Each run of places has an allocation of its own, an empty one as well: it is what tells
+/// neighbouring runs apart.
 type Leaf = Arc<[Entry]>;
 
 /// With the id, so that a search touches no other task than the one it finds.
 type Entry = (TaskId, Arc<Task>);
 
 impl<S: BuildHasher> ById<S> {
+    /// Of `tasks`, no two of which have the same id.
+    pub(super) fn of_distinct(tasks: impl IntoIterator<Item = Arc<Task>>) -> Self
+    where
+        S: Default,
+    {
+        let entries: Vec<_> = tasks.into_iter().map(|task| (task.id, task)).collect();
+        let (len, hasher) = (entries.len(), S::default());
+        Self { root: Arc::new(new_branch(0, entries, &hasher)), len, hasher }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -56,7 +69,7 @@ impl<S: BuildHasher> ById<S> {
         let hash = self.hasher.hash_one(id);
         let (mut branch, mut used) = (&self.root, 0);
         loop {
-            match &branch[place(hash, used)] {
+            match &branch[place_of(hash, used)] {
                 Node::Branch(below) => (branch, used) = (below, used + BITS),
                 Node::Leaf(leaf) => return leaf.iter().find(|entry| entry.0 == id).map(|entry| &entry.1),
             }
@@ -65,14 +78,15 @@ impl<S: BuildHasher> ById<S> {
 
     /// Adds `task`, or puts it in the place of the one with the same id, which is returned.
     pub(super) fn insert(&mut self, task: Arc<Task>) -> Option<Arc<Task>> {
-        let old = insert(Arc::make_mut(&mut self.root), 0, task, &self.hasher);
+        let hash = self.hasher.hash_one(task.id);
+        let old = put(Arc::make_mut(&mut self.root), 0, hash, task, &self.hasher);
         self.len += usize::from(old.is_none());
         old
     }
 
     pub(super) fn remove(&mut self, id: TaskId) -> Option<Arc<Task>> {
         let old = self.get(id).cloned()?;
-        remove(Arc::make_mut(&mut self.root), 0, id, self.hasher.hash_one(id));
+        take(Arc::make_mut(&mut self.root), 0, self.hasher.hash_one(id), id);
         self.len -= 1;
         Some(old)
     }
@@ -80,25 +94,22 @@ impl<S: BuildHasher> ById<S> {
 
 impl<S: BuildHasher + Default> Default for ById<S> {
     fn default() -> Self {
-        Self::from_iter([])
+        Self::of_distinct([])
     }
 }
 
-/// No two of the tasks may have the same id.
-impl<S: BuildHasher + Default> FromIterator<Arc<Task>> for ById<S> {
-    fn from_iter<I: IntoIterator<Item = Arc<Task>>>(tasks: I) -> Self {
-        let entries: Vec<_> = tasks.into_iter().map(|task| (task.id, task)).collect();
-        let (len, hasher) = (entries.len(), S::default());
-        Self { root: Arc::new(branch(0, entries, &hasher)), len, hasher }
+impl<S> fmt::Debug for ById<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ById").field("len", &self.len).finish_non_exhaustive()
     }
 }
 
-/// Where a hash leads from a branch, when `used` of its bits have led there.
-fn place(hash: u64, used: u32) -> usize {
+/// Where a hash leads from a branch, when `used` of its bits have led there. Behind the last bit there are zeros.
+fn place_of(hash: u64, used: u32) -> usize {
     (hash << used >> (u64::BITS - BITS)) as usize
 }
 
-fn branch(used: u32, entries: Vec<Entry>, hasher: &impl BuildHasher) -> Branch {
+fn new_branch(used: u32, entries: Vec<Entry>, hasher: &impl BuildHasher) -> Branch {
     let empty = Leaf::from([]);
     let mut branch = [(); WIDTH].map(|()| Node::Leaf(Arc::clone(&empty)));
     spread(&mut branch, used, entries, hasher);
@@ -110,10 +121,10 @@ fn spread(places: &mut [Node], used: u32, entries: Vec<Entry>, hasher: &impl Bui
     if entries.len() <= LEAF_MAX {
         return places.fill(Node::Leaf(entries.into()));
     }
-    if let [place] = places {
+    if let [only] = places {
         let below = used + BITS;
-        *place = if below < u64::BITS {
-            Node::Branch(Arc::new(branch(below, entries, hasher)))
+        *only = if below < u64::BITS {
+            Node::Branch(Arc::new(new_branch(below, entries, hasher)))
         } else {
             // Their hashes are the same.
             Node::Leaf(entries.into())
@@ -122,24 +133,31 @@ fn spread(places: &mut [Node], used: u32, entries: Vec<Entry>, hasher: &impl Bui
     }
     let half = places.len() / 2;
     let (first, second) = places.split_at_mut(half);
-    let is_first = |entry: &Entry| place(hasher.hash_one(entry.0), used) & half == 0;
+    let is_first = |entry: &Entry| place_of(hasher.hash_one(entry.0), used) & half == 0;
     let (entries, others) = entries.into_iter().partition(is_first);
     spread(first, used, entries, hasher);
     spread(second, used, others, hasher);
 }
 
-fn insert(branch: &mut Branch, used: u32, task: Arc<Task>, hasher: &impl BuildHasher) -> Option<Arc<Task>> {
-    let place = place(hasher.hash_one(task.id), used);
-    let mut leaf = match &mut branch[place] {
-        Node::Branch(below) => return insert(Arc::make_mut(below), used + BITS, task, hasher),
+fn put(
+    branch: &mut Branch,
+    used: u32,
+    hash: u64,
+    task: Arc<Task>,
+    hasher: &impl BuildHasher,
+) -> Option<Arc<Task>> {
+    let place = place_of(hash, used);
+    let leaf = match &mut branch[place] {
+        Node::Branch(below) => return put(Arc::make_mut(below), used + BITS, hash, task, hasher),
         Node::Leaf(leaf) => Arc::clone(leaf),
     };
     let places = run(branch, place);
     let places = &mut branch[places];
     match leaf.iter().position(|entry| entry.0 == task.id) {
         Some(position) => {
-            let old = mem::replace(&mut Arc::make_mut(&mut leaf)[position].1, task);
-            places.fill(Node::Leaf(leaf));
+            let mut changed: Leaf = leaf.iter().cloned().collect();
+            let old = mem::replace(&mut Arc::make_mut(&mut changed)[position].1, task);
+            places.fill(Node::Leaf(changed));
             Some(old)
         }
         None => {
@@ -150,12 +168,12 @@ fn insert(branch: &mut Branch, used: u32, task: Arc<Task>, hasher: &impl BuildHa
     }
 }
 
-fn remove(branch: &mut Branch, used: u32, id: TaskId, hash: u64) {
-    let place = place(hash, used);
+fn take(branch: &mut Branch, used: u32, hash: u64, id: TaskId) {
+    let place = place_of(hash, used);
     match &mut branch[place] {
         Node::Branch(below) => {
             let below = Arc::make_mut(below);
-            remove(below, used + BITS, id, hash);
+            take(below, used + BITS, hash, id);
             if let (WIDTH, Node::Leaf(leaf)) = (run(below, 0).len(), &below[0]) {
                 branch[place] = Node::Leaf(Arc::clone(leaf));
             }
@@ -189,10 +207,10 @@ fn merge(branch: &mut Branch, place: usize) {
 
 /// The places of the child that is at `place`.
 fn run(branch: &Branch, place: usize) -> Range<usize> {
-    let Node::Leaf(leaf) = &branch[place] else { return aligned(place, 1) };
-    let is_same = |place: usize| matches!(&branch[place], Node::Leaf(other) if Arc::ptr_eq(leaf, other));
     let mut found = aligned(place, 1);
-    // Of a larger run one half is found already, so that both ends say whether the other is the same.
+    let Node::Leaf(leaf) = &branch[place] else { return found };
+    let is_same = |place: usize| matches!(&branch[place], Node::Leaf(other) if Arc::ptr_eq(leaf, other));
+    // One half of a larger run is found already, so its two ends say whether the other half is the same.
     while found.len() < WIDTH {
         let larger = aligned(place, 2 * found.len());
         if !is_same(larger.start) || !is_same(larger.end - 1) {

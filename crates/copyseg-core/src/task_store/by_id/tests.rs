@@ -9,7 +9,8 @@ use rstest::rstest;
 use super::*;
 use crate::samples;
 
-/// Hashes to the id itself, shifted: ids in a row share all but the last of the bits that are used.
+/// Hashes 32 ids in a row to the same, and all ids of a test to hashes that differ in their last bits alone: the last
+/// branches have leaves beside each other that hold more tasks than a leaf should.
 #[derive(Default)]
 struct Last(u64);
 
@@ -23,7 +24,7 @@ impl Hasher for Last {
     }
 
     fn write_i64(&mut self, id: i64) {
-        self.0 = id as u64;
+        self.0 = id as u64 / 32;
     }
 }
 
@@ -80,8 +81,8 @@ fn check<S: BuildHasher>(tasks: &ById<S>, model: &Model) {
     assert_eq!(found, model.len());
 }
 
-/// That every task is where its hash leads, in a leaf at one aligned run, no leaf larger than it may be, and no branch
-/// kept that a leaf could do for.
+/// That every task is where its hash leads, in a leaf at one aligned run; that no leaf is larger than it may be, no two that
+/// were one are so small that they should be one again, and no branch has only one leaf.
 fn check_shape(branch: &Branch, used: u32, prefix: u64, hasher: &impl BuildHasher, found: &mut usize) {
     let mut next = 0;
     while next < WIDTH {
@@ -92,15 +93,16 @@ fn check_shape(branch: &Branch, used: u32, prefix: u64, hasher: &impl BuildHashe
             Node::Branch(below) => {
                 assert!(used + BITS < u64::BITS);
                 assert!(run(below, 0).len() < WIDTH, "a branch of a single leaf");
-                let prefix = prefix | (next as u64) << (u64::BITS - used - BITS);
+                let prefix = prefix | (next as u64) << (u64::BITS - BITS) >> used;
                 check_shape(below, used + BITS, prefix, hasher, found);
             }
             Node::Leaf(leaf) => {
-                assert!(leaf.len() <= LEAF_MAX || used + BITS == u64::BITS, "{}", leaf.len());
+                assert!(leaf.len() <= LEAF_MAX || used + BITS >= u64::BITS, "{}", leaf.len());
+                assert!(!is_mergeable(branch, &places), "two leaves that should be one");
                 for (id, task) in &**leaf {
                     let hash = hasher.hash_one(*id);
                     assert_eq!(*id, task.id);
-                    assert!(places.contains(&place(hash, used)));
+                    assert!(places.contains(&place_of(hash, used)));
                     assert!(used == 0 || hash >> (u64::BITS - used) == prefix >> (u64::BITS - used));
                 }
                 *found += leaf.len();
@@ -110,9 +112,20 @@ fn check_shape(branch: &Branch, used: u32, prefix: u64, hasher: &impl BuildHashe
     }
 }
 
+fn is_mergeable(branch: &Branch, places: &Range<usize>) -> bool {
+    let other = places.start ^ places.len();
+    if places.len() == WIDTH || run(branch, other).len() != places.len() {
+        return false;
+    }
+    match (&branch[places.start], &branch[other]) {
+        (Node::Leaf(leaf), Node::Leaf(beside)) => leaf.len() + beside.len() <= LEAF_MAX / 2,
+        _ => false,
+    }
+}
+
 fn follow<S: BuildHasher + Default + Clone>(first: Range<i64>, changes: &[Change]) {
     let mut model: Model = first.map(|id| (TaskId(id), Arc::new(samples::task(id, -1)))).collect();
-    let mut tasks: ById<S> = model.values().cloned().collect();
+    let mut tasks = ById::<S>::of_distinct(model.values().cloned());
     check(&tasks, &model);
     for (round, change) in (0..).zip(changes) {
         let (held, held_model) = (tasks.clone(), model.clone());
@@ -151,18 +164,46 @@ fn what_lost_all_its_tasks_is_as_small_as_a_new_one<S: BuildHasher>(#[case] mut 
     assert_eq!(tasks.len(), 0);
 }
 
-#[test]
-fn leaves_are_more_than_half_full_on_average() {
-    let tasks: ById = (0..100_000).map(|id| Arc::new(samples::task(id, 0))).collect();
+#[rstest]
+#[case(1_000)]
+#[case(10_000)]
+#[case(70_000)]
+#[case(100_000)]
+fn leaves_are_more_than_half_full_on_average_however_many_tasks_there_are(#[case] count: usize) {
+    let tasks = ById::<RandomState>::of_distinct(some(count));
     let leaves = leaves(&tasks.root);
-    assert!(100_000 / leaves > LEAF_MAX / 2, "{leaves} leaves");
+    assert!(leaves * LEAF_MAX / 2 < count, "{leaves} leaves");
+}
+
+#[test]
+fn a_leaf_is_split_when_it_is_full_and_not_merged_again_at_once() {
+    let mut tasks = ById::<RandomState>::of_distinct(some(LEAF_MAX));
+    assert_eq!(leaves(&tasks.root), 1);
+    let last = Arc::new(samples::task(LEAF_MAX as i64, 0));
+    tasks.insert(Arc::clone(&last));
+    let split = leaves(&tasks.root);
+    assert!(split > 1);
+    tasks.remove(last.id);
+    assert_eq!(leaves(&tasks.root), split);
+}
+
+#[test]
+fn looking_for_what_is_not_there_copies_nothing() {
+    let mut tasks = ById::<RandomState>::of_distinct(some(1_000));
+    let held = tasks.clone();
+    assert_eq!(tasks.remove(TaskId(-1)), None);
+    assert!(Arc::ptr_eq(&tasks.root, &held.root));
+}
+
+fn some(count: usize) -> impl Iterator<Item = Arc<Task>> {
+    (0..count).map(|id| Arc::new(samples::task(id as i64, 0)))
 }
 
 fn leaves(branch: &Branch) -> usize {
     let starts = (0..WIDTH).filter(|place| run(branch, *place).start == *place);
-    let leaves = starts.map(|place| match &branch[place] {
+    let count = starts.map(|place| match &branch[place] {
         Node::Branch(below) => leaves(below),
         Node::Leaf(_) => 1,
     });
-    leaves.sum()
+    count.sum()
 }
