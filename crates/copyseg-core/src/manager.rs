@@ -1,6 +1,7 @@
 //! The meta manager: the one writer of a store, and the newest committed state for everybody who reads.
 
 mod acceptance;
+mod queue;
 mod committer;
 mod heartbeats;
 mod operations;
@@ -8,7 +9,7 @@ mod recovery;
 mod staging;
 mod subscription;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -21,8 +22,9 @@ pub(crate) use self::recovery::lost_rows;
 pub use self::subscription::{Changes, Event, Subscription};
 
 use self::acceptance::check_not_in_closure;
-use self::committer::{Committer, Item, Work};
+use self::committer::Committer;
 use self::heartbeats::Heartbeats;
+use self::queue::{Queue, Work};
 use crate::catalog::{Catalog, Limits, RecordKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Snapshot;
@@ -101,7 +103,7 @@ struct Shared {
 /// The newest state, with every transaction that was accepted and may not be durable yet.
 struct Accepted {
     state: Snapshot,
-    queue: VecDeque<Item>,
+    queue: Queue,
     /// Ids of jobs that are being added in several batches, and of stored tasks whose job was set aside.
     reserved: HashSet<RecordKey>,
 }
@@ -157,7 +159,7 @@ impl MetaManager {
             changes: Mutex::new(changes),
             accepted: Mutex::new(Accepted {
                 state: recovered.snapshot.clone(),
-                queue: VecDeque::new(),
+                queue: Queue::new(catalog.limits()),
                 reserved: recovered.reserved.clone(),
             }),
             places: Arc::new(Semaphore::new(options.queue_max.clamp(1, Semaphore::MAX_PERMITS))),

@@ -53,6 +53,18 @@ pub struct SetAside {
     pub reason: String,
 }
 
+/// What was there before a change, for the jobs and tasks that it changed.
+#[derive(Default)]
+pub(crate) struct Before {
+    revision: Revision,
+    /// `None` where there is no such job.
+    pub(crate) jobs: BTreeMap<JobId, Option<Arc<Job>>>,
+    /// `None` where there is no such task.
+    pub(crate) tasks: BTreeMap<TaskId, Option<Arc<Task>>>,
+    set_aside: Arc<BTreeMap<RecordKey, SetAside>>,
+    next_id: i64,
+}
+
 impl Snapshot {
     /// The revision of the last transaction that is part of it.
     pub fn revision(&self) -> Revision {
@@ -176,8 +188,50 @@ impl Snapshot {
         self.0.set_aside.contains_key(&key)
     }
 
+    /// What undoes changes that are yet to be made.
+    pub(crate) fn before(&self) -> Before {
+        Before {
+            revision: self.0.revision,
+            set_aside: Arc::clone(&self.0.set_aside),
+            next_id: self.0.next_id,
+            ..Before::default()
+        }
+    }
+
+    /// Puts back what was there before.
+    pub(crate) fn undo(&mut self, before: &Before) {
+        let state = self.state();
+        state.revision = before.revision;
+        state.set_aside = Arc::clone(&before.set_aside);
+        state.next_id = before.next_id;
+        for (id, job) in &before.jobs {
+            match job {
+                Some(job) => state.jobs.insert(Arc::clone(job)),
+                None => state.jobs.remove(*id),
+            };
+        }
+        for (id, task) in &before.tasks {
+            match task {
+                Some(task) => state.tasks.insert(Arc::clone(task)),
+                None => state.tasks.remove(*id),
+            };
+        }
+    }
+
     fn state(&mut self) -> &mut State {
         Arc::make_mut(&mut self.0)
+    }
+}
+
+impl Before {
+    /// Whether it names no job and no task.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.tasks.is_empty()
+    }
+
+    /// Where the durable counter stood.
+    pub(crate) fn next_id(&self) -> i64 {
+        self.next_id
     }
 }
 

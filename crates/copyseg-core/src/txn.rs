@@ -1,5 +1,5 @@
-//! A transaction: a working copy of the newest accepted state, the rules of every change, and the write set
-//! it leaves. Rolling back is dropping it.
+//! A transaction: changes to the newest accepted state, the rules of every change, and the write set it leaves. Rolling
+//! back is dropping it.
 
 mod dispatch;
 mod jobs;
@@ -8,6 +8,7 @@ mod tasks;
 pub(crate) use self::dispatch::{check_claim, stale};
 
 use std::collections::{BTreeSet, HashSet};
+use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,32 +17,33 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{JobId, TaskId};
 use crate::job::Job;
 use crate::manager::Changes;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Before, Snapshot};
 use crate::task::Task;
 use crate::time::Timestamp;
 use crate::wire;
 
-/// The changes of one transaction, made on a working copy that nobody else sees.
+/// The changes of one transaction, which nobody else sees before it ends.
 ///
 /// Every operation checks its own rules, so a closure may stop at the first error with `?`; returning the error
 /// from the closure drops all its changes. Given to the closure of
 /// [`MetaManager::transact`](crate::MetaManager::transact).
 pub struct Txn<'a> {
-    base: Snapshot,
-    state: Snapshot,
+    /// Changed in place, because a copy for each transaction would share every node, and each change of a shared node
+    /// copies it.
+    state: &'a mut Snapshot,
+    /// What was there before. Its keys say what was changed.
+    before: Before,
     reserved: &'a mut HashSet<RecordKey>,
     active_jobs_max: Option<usize>,
     now: Timestamp,
     revision: Revision,
-    jobs: BTreeSet<JobId>,
-    tasks: BTreeSet<TaskId>,
     dropped: BTreeSet<RecordKey>,
     orphaned: Vec<TaskId>,
     adopted: Vec<TaskId>,
     /// Changed tasks whose records this transaction leaves alone: settled by the end of their job, removed with
     /// their job, or staged before.
     unwritten: HashSet<TaskId>,
-    allocated: bool,
+    finished: bool,
 }
 
 /// What became of each changed record; `None` was removed.
@@ -49,8 +51,8 @@ type Changed<Id, T> = Vec<(Id, Option<Arc<T>>)>;
 
 /// What a transaction leaves behind for the committer.
 pub(crate) struct WriteSet {
-    /// The state with its changes.
-    pub(crate) state: Snapshot,
+    /// What its changes took the place of.
+    pub(crate) before: Before,
     /// What has to be written, at once.
     pub(crate) operations: Vec<Operation>,
     /// What subscribers are told.
@@ -63,32 +65,29 @@ pub(crate) struct WriteSet {
 
 impl<'a> Txn<'a> {
     pub(crate) fn new(
-        state: Snapshot,
+        state: &'a mut Snapshot,
         reserved: &'a mut HashSet<RecordKey>,
         active_jobs_max: Option<usize>,
         now: Timestamp,
     ) -> Self {
-        let revision = Revision(state.revision().0 + 1);
         Self {
-            base: state.clone(),
-            state,
+            before: state.before(),
             reserved,
             active_jobs_max,
             now,
-            revision,
-            jobs: BTreeSet::new(),
-            tasks: BTreeSet::new(),
+            revision: Revision(state.revision().0 + 1),
+            state,
             dropped: BTreeSet::new(),
             orphaned: Vec::new(),
             adopted: Vec::new(),
             unwritten: HashSet::new(),
-            allocated: false,
+            finished: false,
         }
     }
 
     /// The state as this transaction has changed it so far.
     pub fn snapshot(&self) -> &Snapshot {
-        &self.state
+        self.state
     }
 
     /// The job with this id, as this transaction has changed it so far.
@@ -119,7 +118,6 @@ impl<'a> Txn<'a> {
             )
         })?;
         self.state.set_next_id(end);
-        self.allocated |= count > 0;
         Ok(start..end)
     }
 
@@ -142,16 +140,16 @@ impl<'a> Txn<'a> {
         dropped
     }
 
-    /// The write set, or `None` if nothing was changed.
+    /// The write set, or `None` if nothing was changed. After an error everything is as it was before.
     pub(crate) fn finish(mut self, limits: Limits) -> Result<Option<WriteSet>> {
-        if self.jobs.is_empty() && self.tasks.is_empty() && self.dropped.is_empty() && !self.allocated {
+        if self.is_unchanged() {
             return Ok(None);
         }
         let (mut operations, jobs) = self.changed_jobs()?;
         let (task_operations, tasks) = self.changed_tasks()?;
         operations.extend(task_operations);
-        if self.allocated {
-            operations.push(counter_record(&self.state)?);
+        if self.has_allocated() {
+            operations.push(counter_record(self.state)?);
         }
         // What was dropped may have been written anew under its id. Few records ever are dropped.
         let written_anew = |key: &RecordKey| operations.iter().any(|operation| operation.key() == *key);
@@ -160,15 +158,28 @@ impl<'a> Txn<'a> {
         operations.extend(gone);
         limits.check(&operations.iter().cloned().collect::<Batch>())?;
         self.state.set_revision(self.revision);
-        let changes = Changes { revision: self.revision, jobs, tasks };
-        let Self { state, orphaned, adopted, .. } = self;
-        Ok(Some(WriteSet { state, operations, changes, orphaned, adopted }))
+        self.finished = true;
+        Ok(Some(WriteSet {
+            before: mem::take(&mut self.before),
+            operations,
+            changes: Changes { revision: self.revision, jobs, tasks },
+            orphaned: mem::take(&mut self.orphaned),
+            adopted: mem::take(&mut self.adopted),
+        }))
+    }
+
+    fn is_unchanged(&self) -> bool {
+        self.before.is_empty() && self.dropped.is_empty() && !self.has_allocated()
+    }
+
+    fn has_allocated(&self) -> bool {
+        self.state.next_id() != self.before.next_id()
     }
 
     fn changed_jobs(&self) -> Result<(Vec<Operation>, Changed<JobId, Job>)> {
-        let mut operations = Vec::with_capacity(self.jobs.len());
-        let mut changes = Vec::with_capacity(self.jobs.len());
-        for &id in &self.jobs {
+        let mut operations = Vec::with_capacity(self.before.jobs.len());
+        let mut changes = Vec::with_capacity(self.before.jobs.len());
+        for &id in self.before.jobs.keys() {
             let job = self.state.job(id).cloned();
             operations.push(match &job {
                 Some(job) => Operation::Put(job_key(id), wire::encode_job(job)?),
@@ -180,9 +191,9 @@ impl<'a> Txn<'a> {
     }
 
     fn changed_tasks(&self) -> Result<(Vec<Operation>, Changed<TaskId, Task>)> {
-        let mut operations = Vec::with_capacity(self.tasks.len());
-        let mut changes = Vec::with_capacity(self.tasks.len());
-        for &id in &self.tasks {
+        let mut operations = Vec::with_capacity(self.before.tasks.len());
+        let mut changes = Vec::with_capacity(self.before.tasks.len());
+        for &id in self.before.tasks.keys() {
             let task = self.state.task(id).cloned();
             if !self.unwritten.contains(&id) {
                 operations.push(match &task {
@@ -195,21 +206,36 @@ impl<'a> Txn<'a> {
         Ok((operations, changes))
     }
 
-    /// The one way in which a transaction changes a job.
+    /// The one way in which a transaction adds a job or changes its record.
     fn put_job(&mut self, job: Job) -> Arc<Job> {
         let job = Arc::new(Job { updated: self.now, revision: self.revision, ..job });
-        self.jobs.insert(job.id);
-        self.state.insert_job(Arc::clone(&job));
+        let before = self.state.insert_job(Arc::clone(&job));
+        self.before.jobs.entry(job.id).or_insert(before);
         job
     }
 
-    /// The one way in which a transaction changes a task.
+    /// The one way in which a transaction changes a task and its record.
     fn put_task(&mut self, task: Task) -> Arc<Task> {
         let task = Arc::new(Task { updated: self.now, revision: self.revision, ..task });
-        self.tasks.insert(task.id);
         self.unwritten.remove(&task.id);
-        self.state.insert_task(Arc::clone(&task));
+        self.insert_task(Arc::clone(&task));
         task
+    }
+
+    fn take_job(&mut self, id: JobId) {
+        let before = self.state.remove_job(id);
+        self.before.jobs.entry(id).or_insert(before);
+    }
+
+    fn insert_task(&mut self, task: Arc<Task>) {
+        let id = task.id;
+        let before = self.state.insert_task(task);
+        self.before.tasks.entry(id).or_insert(before);
+    }
+
+    fn take_task(&mut self, id: TaskId) {
+        let before = self.state.remove_task(id);
+        self.before.tasks.entry(id).or_insert(before);
     }
 
     /// Keeps ids for a job whose tasks are being staged, so that nothing else is added under them meanwhile.
@@ -230,7 +256,7 @@ impl<'a> Txn<'a> {
     }
 
     fn check_not_set_aside(&self, key: RecordKey) -> Result<()> {
-        check_not_set_aside(&self.state, key)
+        check_not_set_aside(self.state, key)
     }
 
     /// The next id of the counter that nothing of this kind uses; callers may have brought ids of their own.
@@ -245,6 +271,15 @@ impl<'a> Txn<'a> {
             if !used && !self.reserved.contains(&key) && !self.state.is_set_aside(key) {
                 return Ok(id);
             }
+        }
+    }
+}
+
+/// What was not finished, after an error or a panic of the closure, is taken back.
+impl Drop for Txn<'_> {
+    fn drop(&mut self) {
+        if !self.finished && !self.is_unchanged() {
+            self.state.undo(&self.before);
         }
     }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::committer::{Item, Work};
+use super::queue::{Item, Work};
 use super::{Accepted, Shared, closed, unknown};
 use crate::error::{Error, ErrorKind, Result};
+use crate::snapshot::Snapshot;
 use crate::txn::{Txn, WriteSet};
 
 /// Says once what became of what was accepted.
@@ -33,10 +34,9 @@ impl Shared {
         let mut accepted = self.accepted.lock();
         let accepted = &mut *accepted;
         self.check_running()?;
-        let mut reserved = std::mem::take(&mut accepted.reserved);
         let mut txn = Txn::new(
-            accepted.state.clone(),
-            &mut reserved,
+            &mut accepted.state,
+            &mut accepted.reserved,
             self.options.active_jobs_max,
             self.options.clock.now(),
         );
@@ -48,17 +48,23 @@ impl Shared {
                 Ok(writes) => (Ok(value), writes),
                 Err(error) => (Err(error), None),
             },
-            Ok(Err(error)) => (Err(error), None),
+            Ok(Err(error)) => {
+                drop(txn);
+                (Err(error), None)
+            }
             Err(panic) => {
                 drop(txn);
-                accepted.reserved = reserved;
                 resume_unwind(panic);
             }
         };
-        accepted.reserved = reserved;
+        let published = self.published.load();
         let durable = match writes {
             Some(writes) => Some(accepted.take(writes, place)),
-            None if accepted.state.revision() == self.published.load().revision() => None,
+            None if accepted.state.revision() == published.revision() => {
+                // What was undone is the same again, in nodes of its own.
+                accepted.state = Snapshot::clone(&published);
+                None
+            }
             None => Some(accepted.enqueue(Work::default(), place)),
         };
         if durable.is_some() {
@@ -82,19 +88,27 @@ impl Shared {
 
 impl Accepted {
     fn take(&mut self, writes: WriteSet, place: OwnedSemaphorePermit) -> Durable {
-        self.state = writes.state.clone();
-        let WriteSet { state, operations, changes, orphaned, adopted } = writes;
-        self.enqueue(
-            Work { operations, publishes: Some((state, changes)), orphaned, adopted, ..Work::default() },
-            place,
-        )
+        let WriteSet { before, operations, changes, orphaned, adopted } = writes;
+        let work = Work { operations, changes: Some(changes), orphaned, adopted, ..Work::default() };
+        let (item, durable) = waiting(work, place);
+        self.queue.push(item, || {
+            let mut state_before = self.state.clone();
+            state_before.undo(&before);
+            state_before
+        });
+        durable
     }
 
     fn enqueue(&mut self, work: Work, place: OwnedSemaphorePermit) -> Durable {
-        let (answer, durable) = oneshot::channel();
-        self.queue.push_back(Item { work, answer, _place: place });
+        let (item, durable) = waiting(work, place);
+        self.queue.push(item, || self.state.clone());
         durable
     }
+}
+
+fn waiting(work: Work, place: OwnedSemaphorePermit) -> (Item, Durable) {
+    let (answer, durable) = oneshot::channel();
+    (Item { work, answer, _place: place }, durable)
 }
 
 thread_local! {

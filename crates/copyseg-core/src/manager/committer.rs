@@ -1,7 +1,6 @@
-//! The committer: a task of its own that gathers what was accepted into batches, commits one at a time, and
-//! publishes what became durable.
+//! The committer: a task of its own that commits what was accepted, one batch at a time, and publishes what became
+//! durable.
 
-mod batch_builder;
 mod hidden_records;
 mod published;
 
@@ -9,40 +8,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::join;
-use tokio::sync::{OwnedSemaphorePermit, broadcast, oneshot};
+use tokio::sync::broadcast;
 use tracing::{debug, error, warn};
 
-use self::batch_builder::BatchBuilder;
 use self::hidden_records::HiddenRecords;
 use self::published::Published;
+use super::queue::Item;
 use super::recovery::Recovered;
-use super::{Changes, Shared, backoff, stopped, unknown};
+use super::{Accepted, Shared, backoff, stopped, unknown};
 use crate::catalog::{Batch, Head, Operation, RecordCounts, RecordKey, random};
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::TaskId;
 use crate::snapshot::Snapshot;
-
-/// One entry of the queue.
-pub(super) struct Item {
-    pub(super) work: Work,
-    pub(super) answer: oneshot::Sender<Result<()>>,
-    pub(super) _place: OwnedSemaphorePermit,
-}
-
-/// What has to become durable together.
-#[derive(Default)]
-pub(super) struct Work {
-    /// The records it writes; empty for a caller that only waits for what came before.
-    pub(super) operations: Vec<Operation>,
-    /// The state it makes visible, and what is new in it; `None` for staged records, which nobody sees yet.
-    pub(super) publishes: Option<(Snapshot, Changes)>,
-    /// Tasks that it makes invisible without deleting their records.
-    pub(super) orphaned: Vec<TaskId>,
-    /// Tasks that it makes visible without writing their records.
-    pub(super) adopted: Vec<TaskId>,
-    /// Staged records that will never be adopted.
-    pub(super) abandoned: Vec<TaskId>,
-}
 
 /// How many records of removed jobs are deleted with one batch, so that nobody waits long behind them.
 const SWEEP_MAX: usize = 1024;
@@ -103,7 +79,7 @@ impl Committer {
     pub(super) async fn run(mut self) {
         loop {
             self.let_callers_return().await;
-            let (items, batch) = self.gather();
+            let (items, batch, state) = self.gather();
             if items.is_empty() {
                 self.published = Published::default();
             }
@@ -120,12 +96,12 @@ impl Committer {
             match self.commit(&items, &batch).await {
                 Outcome::Applied => {
                     self.took = start.elapsed();
-                    self.publish(items, &batch);
+                    self.publish(items, &batch, state);
                 }
                 Outcome::Refused(error) => self.refuse(items, error),
                 Outcome::Over { answer, reason } => {
                     self.shared.end(reason.clone());
-                    let waiting = std::mem::take(&mut self.shared.accepted.lock().queue);
+                    let waiting = self.shared.accepted.lock().queue.drain();
                     fail(items, &answer);
                     fail(waiting, &reason);
                     break;
@@ -187,21 +163,13 @@ impl Committer {
         accepted.queue.is_empty() && self.shared.ended.get().is_some()
     }
 
-    /// Takes from the queue what fits into one batch, and fills it up with records to sweep.
-    fn gather(&mut self) -> (Vec<Item>, Batch) {
-        let mut batch = BatchBuilder::new(self.shared.limits);
-        let mut items = Vec::new();
-        {
+    /// Takes the next batch from the queue, with the state it leads to, and fills it up with records to sweep.
+    fn gather(&mut self) -> (Vec<Item>, Batch, Snapshot) {
+        let (items, mut batch, state) = {
             let mut accepted = self.shared.accepted.lock();
-            while let Some(item) = accepted.queue.front() {
-                if !items.is_empty() && !batch.fits(&item.work.operations) {
-                    break;
-                }
-                let Some(item) = accepted.queue.pop_front() else { break };
-                batch.add(&item.work.operations);
-                items.push(item);
-            }
-        }
+            let Accepted { state, queue, .. } = &mut *accepted;
+            queue.pop(state)
+        };
         if self.sweeping && (!items.is_empty() || self.shared.ended.get().is_none()) {
             for key in self.hidden.garbage().take(SWEEP_MAX) {
                 let delete = [Operation::Delete(key)];
@@ -210,13 +178,13 @@ impl Committer {
                 }
             }
         }
-        (items, batch.build())
+        (items, batch.build(), state)
     }
 
     /// Commits `batch`, settling an unknown outcome by sending it again until something has moved the head: the
     /// batch number in the head then says whose it was, and a late original can no longer apply.
     async fn commit(&mut self, items: &[Item], batch: &Batch) -> Outcome {
-        if batch.operations().is_empty() && items.iter().all(|item| item.work.publishes.is_none()) {
+        if batch.operations().is_empty() && items.iter().all(|item| item.work.changes.is_none()) {
             return Outcome::Applied;
         }
         let next = match self.next_head(items, batch) {
@@ -278,8 +246,8 @@ impl Committer {
     }
 
     fn next_head(&self, items: &[Item], batch: &Batch) -> Result<Head> {
-        let newest = items.iter().rev().find_map(|item| item.work.publishes.as_ref());
-        let revision = newest.map_or(self.head.revision, |(state, _)| state.revision());
+        let newest = items.iter().rev().find_map(|item| item.work.changes.as_ref());
+        let revision = newest.map_or(self.head.revision, |changes| changes.revision);
         let published = self.shared.published.load();
         let mut counts = self.head.counts;
         for operation in batch.operations() {
@@ -290,35 +258,34 @@ impl Committer {
         Ok(Head { batch: random()?, revision, counts, ..self.head })
     }
 
-    fn publish(&mut self, mut items: Vec<Item>, batch: &Batch) {
+    fn publish(&mut self, mut items: Vec<Item>, batch: &Batch, state: Snapshot) {
         self.sweeping = true;
         self.hidden.applied(batch, items.iter().map(|item| &item.work));
-        let (mut newest, mut changes, mut outdated) = (None, Vec::new(), Vec::new());
-        for (state, change) in items.iter_mut().filter_map(|item| item.work.publishes.take()) {
-            outdated.extend(newest.replace(state));
-            changes.push(Arc::new(change));
-        }
-        if let Some(state) = newest {
+        let changes: Vec<_> =
+            items.iter_mut().filter_map(|item| item.work.changes.take()).map(Arc::new).collect();
+        let mut outdated = None;
+        if !changes.is_empty() {
             let shared = &self.shared;
             let sender = shared.changes.lock();
-            outdated.push(Snapshot::clone(&shared.published.load()));
+            outdated = Some(Snapshot::clone(&shared.published.load()));
             shared.heartbeats.publish(&shared.published, state, &changes, shared.options.clock.monotonic());
             for change in changes {
                 // Nobody may be listening.
                 let _ = sender.send(change);
             }
         }
-        self.published = Published { items, outdated };
+        self.published = Published { items, _outdated: outdated };
     }
 
     /// A batch that storage refused takes every transaction with it that was accepted on top of it.
     fn refuse(&mut self, mut items: Vec<Item>, error: Error) {
         self.sweeping = false;
-        {
+        let waiting = {
             let mut accepted = self.shared.accepted.lock();
             accepted.state = Snapshot::clone(&self.shared.published.load());
-            items.extend(accepted.queue.drain(..));
-        }
+            accepted.queue.drain()
+        };
+        items.extend(waiting);
         for item in &items {
             self.hidden.abandon(&item.work.abandoned);
         }
@@ -368,7 +335,7 @@ impl Drop for End {
         self.0.end(reason.clone());
         // What is still in the queue was never sent. Whoever was in the batch sees the answer dropped, and reads it
         // as an unknown outcome.
-        let waiting = std::mem::take(&mut self.0.accepted.lock().queue);
+        let waiting = self.0.accepted.lock().queue.drain();
         fail(waiting, &reason);
         self.0.places.close();
         // Subscribers read what was sent before, and then that nothing more will come.

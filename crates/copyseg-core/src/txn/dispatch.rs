@@ -67,7 +67,7 @@ impl Txn<'_> {
     }
 
     fn report(&mut self, claim: Claim, state: TaskState, reason: &str) -> Result<()> {
-        let task = check_claim(&self.state, claim)?;
+        let task = check_claim(self.state, claim)?;
         if task.state == state && (state != TaskState::Failed || task.reason == reason) {
             return Ok(());
         }

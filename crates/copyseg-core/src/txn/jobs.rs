@@ -34,10 +34,9 @@ impl Txn<'_> {
     pub(crate) fn adopt_job(&mut self, job: Job, tasks: Vec<Arc<Task>>) -> JobId {
         let job = self.put_job(job);
         for task in tasks {
-            self.tasks.insert(task.id);
             self.unwritten.insert(task.id);
             self.adopted.push(task.id);
-            self.state.insert_task(task);
+            self.insert_task(task);
         }
         job.id
     }
@@ -148,16 +147,15 @@ impl Txn<'_> {
     /// [`SetAside`](ErrorKind::SetAside): use [`drop_set_aside`](Self::drop_set_aside).
     pub fn remove_job(&mut self, id: JobId) -> Result<bool> {
         self.check_not_set_aside(job_key(id))?;
-        let tasks: Vec<TaskId> = self.state.tasks_of_job(id).map(|task| task.id).collect();
-        if self.state.remove_job(id).is_none() {
+        if self.state.job(id).is_none() {
             return Ok(false);
         }
-        self.jobs.insert(id);
+        let tasks: Vec<TaskId> = self.state.tasks_of_job(id).map(|task| task.id).collect();
+        self.take_job(id);
         for task in tasks {
-            self.state.remove_task(task);
-            self.tasks.insert(task);
+            self.take_task(task);
             self.unwritten.insert(task);
-            if self.base.task(task).is_some() {
+            if self.before.tasks.get(&task).is_some_and(Option::is_some) {
                 self.orphaned.push(task);
             }
         }
@@ -221,10 +219,10 @@ impl Txn<'_> {
         let settled: Vec<Task> =
             self.state.tasks_of_job(job.id).filter_map(|task| task.settled_by(job)).collect();
         for task in settled {
-            if self.tasks.insert(task.id) {
+            if !self.before.tasks.contains_key(&task.id) {
                 self.unwritten.insert(task.id);
             }
-            self.state.insert_task(Arc::new(task));
+            self.insert_task(Arc::new(task));
         }
     }
 

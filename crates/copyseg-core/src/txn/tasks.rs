@@ -85,8 +85,7 @@ impl Txn<'_> {
         if self.state.job(task.job).is_some_and(|job| job.state == JobState::Publishing) {
             return Err(illegal(format!("remove task {id}: job {} is being published", task.job)));
         }
-        self.state.remove_task(id);
-        self.tasks.insert(id);
+        self.take_task(id);
         self.unwritten.remove(&id);
         Ok(true)
     }

@@ -14,6 +14,7 @@ mod one_writer;
 mod opening;
 mod readers;
 mod refusals;
+mod rollback;
 mod subscriptions;
 mod transitions;
 

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::Work;
 use crate::catalog::{Batch, Operation, RecordKey, RecordKind};
 use crate::id::{JobId, TaskId};
+use crate::manager::queue::Work;
 use crate::snapshot::Snapshot;
 use crate::txn::task_key;
 
@@ -52,7 +52,7 @@ impl HiddenRecords {
         for operation in &work.operations {
             let key = operation.key();
             self.garbage.remove(&key);
-            let shown = work.publishes.is_some() && key.kind != RecordKind::Store;
+            let shown = work.changes.is_some() && key.kind != RecordKind::Store;
             if matches!(operation, Operation::Put(..)) && !shown {
                 self.all.insert(key);
             } else {

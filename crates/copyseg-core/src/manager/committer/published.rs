@@ -1,6 +1,6 @@
 //! What follows the publication of a batch, and is not to hold the next one up.
 
-use super::Item;
+use crate::manager::queue::Item;
 use crate::snapshot::Snapshot;
 
 /// What is left to do about a batch that is durable and visible: its callers are answered, and then what is shown no
@@ -8,8 +8,8 @@ use crate::snapshot::Snapshot;
 #[derive(Default)]
 pub(super) struct Published {
     pub(super) items: Vec<Item>,
-    /// States that are shown no longer, or never were.
-    pub(super) outdated: Vec<Snapshot>,
+    /// The state that is shown no longer.
+    pub(super) _outdated: Option<Snapshot>,
 }
 
 impl Published {
@@ -24,6 +24,5 @@ impl Published {
 impl Drop for Published {
     fn drop(&mut self) {
         self.answer();
-        self.outdated.clear();
     }
 }

@@ -5,29 +5,29 @@ use std::collections::BTreeMap;
 use crate::catalog::{Batch, Limits, Operation, RecordKey};
 
 /// The operations of a batch, the last write to each key winning.
-pub(super) struct BatchBuilder {
+pub(in crate::manager) struct BatchBuilder {
     limits: Limits,
     operations: BTreeMap<RecordKey, Operation>,
     size: usize,
 }
 
 impl BatchBuilder {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(in crate::manager) fn new(limits: Limits) -> Self {
         Self { limits, operations: BTreeMap::new(), size: 0 }
     }
 
-    pub(super) fn contains(&self, key: RecordKey) -> bool {
+    pub(in crate::manager) fn contains(&self, key: RecordKey) -> bool {
         self.operations.contains_key(&key)
     }
 
-    pub(super) fn fits(&self, operations: &[Operation]) -> bool {
+    pub(in crate::manager) fn fits(&self, operations: &[Operation]) -> bool {
         let fresh = operations.iter().filter(|operation| !self.contains(operation.key())).count();
         let size: usize = operations.iter().map(Operation::size).sum();
         self.operations.len() + fresh <= self.limits.operations_max
             && self.size + size <= self.limits.bytes_max
     }
 
-    pub(super) fn add(&mut self, operations: &[Operation]) {
+    pub(in crate::manager) fn add(&mut self, operations: &[Operation]) {
         for operation in operations {
             self.size += operation.size();
             if let Some(earlier) = self.operations.insert(operation.key(), operation.clone()) {
@@ -36,7 +36,7 @@ impl BatchBuilder {
         }
     }
 
-    pub(super) fn build(self) -> Batch {
+    pub(in crate::manager) fn build(self) -> Batch {
         self.operations.into_values().collect()
     }
 }
