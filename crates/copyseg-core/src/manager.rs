@@ -1,6 +1,7 @@
 //! The meta manager: the one writer of a store, and the newest committed state for everybody who reads.
 
 mod acceptance;
+mod turns;
 mod queue;
 mod committer;
 mod heartbeats;
@@ -25,6 +26,7 @@ use self::acceptance::check_not_in_closure;
 use self::committer::Committer;
 use self::heartbeats::Heartbeats;
 use self::queue::{Queue, Work};
+use self::turns::Turns;
 use crate::catalog::{Catalog, Limits, RecordKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Snapshot;
@@ -40,7 +42,7 @@ pub struct ManagerOptions {
     pub strict: bool,
     /// How many jobs may be active at once; `None` for no limit.
     pub active_jobs_max: Option<usize>,
-    /// How many transactions may wait to be committed; a further caller waits before its closure runs. At least 1.
+    /// How many transactions may wait to run and to be committed; a further caller waits before them. At least 1.
     pub queue_max: usize,
     /// How many revisions a subscriber may fall behind before it is told that it lagged, from 1 to 65,536. Rounded up
     /// to a power of two.
@@ -90,7 +92,7 @@ struct Shared {
     /// Held while a new state and the changes that led to it are published, so that a subscription starts
     /// exactly between two revisions.
     changes: Mutex<broadcast::Sender<Arc<Changes>>>,
-    accepted: Mutex<Accepted>,
+    accepted: Turns<Accepted>,
     places: Arc<Semaphore>,
     work: Notify,
     heartbeats: Heartbeats,
@@ -157,7 +159,7 @@ impl MetaManager {
             limits: catalog.limits(),
             published: ArcSwap::from_pointee(recovered.snapshot.clone()),
             changes: Mutex::new(changes),
-            accepted: Mutex::new(Accepted {
+            accepted: Turns::new(Accepted {
                 state: recovered.snapshot.clone(),
                 queue: Queue::new(catalog.limits()),
                 reserved: recovered.reserved.clone(),
@@ -233,7 +235,7 @@ impl MetaManager {
     pub async fn transact<T>(&self, change: impl FnOnce(&mut Txn<'_>) -> Result<T>) -> Result<T> {
         check_not_in_closure()?;
         let place = self.shared.place().await?;
-        let (result, durable) = self.shared.accept(change, place)?;
+        let (result, durable) = self.shared.accept(change, place).await?;
         match durable {
             Some(durable) => durable.await.map_err(|_| unknown())??,
             None => self.shared.check_running()?,

@@ -29,6 +29,11 @@ impl Notify {
         self.point.around(|| self.notify.notify_one());
     }
 
+    /// Wakes all that wait.
+    pub fn notify_waiters(&self) {
+        self.point.around(|| self.notify.notify_waiters());
+    }
+
     /// Waits to be woken.
     pub async fn notified(&self) {
         self.point.pass();

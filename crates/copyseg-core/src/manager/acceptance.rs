@@ -26,12 +26,12 @@ impl Shared {
 
     /// Runs a closure on the accepted state and queues what it leaves. The inner result is the closure's own, to
     /// be given out once the receiver says that the state it saw is durable.
-    pub(super) fn accept<T>(
+    pub(super) async fn accept<T>(
         &self,
         change: impl FnOnce(&mut Txn<'_>) -> Result<T>,
         place: OwnedSemaphorePermit,
     ) -> Result<(Result<T>, Option<Durable>)> {
-        let mut accepted = self.accepted.lock();
+        let mut accepted = self.accepted.turn().await;
         let accepted = &mut *accepted;
         self.check_running()?;
         let mut txn = Txn::new(
@@ -77,7 +77,7 @@ impl Shared {
     pub(super) async fn submit(&self, work: Work) -> Result<()> {
         let place = self.place().await?;
         let durable = {
-            let mut accepted = self.accepted.lock();
+            let mut accepted = self.accepted.turn().await;
             self.check_running()?;
             accepted.enqueue(work, place)
         };

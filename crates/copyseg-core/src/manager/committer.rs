@@ -197,7 +197,9 @@ impl Committer {
         for attempt in 0.. {
             let published = std::mem::take(&mut self.published);
             let meanwhile = async {
-                // Whoever sends the request, on the same thread, goes first.
+                // Whoever sends the request goes first: a thread of the catalog, which may have been given this processor,
+                // or a task on this thread.
+                std::thread::yield_now();
                 tokio::task::yield_now().await;
                 drop(published);
             };
@@ -337,6 +339,7 @@ impl Drop for End {
         // as an unknown outcome.
         let waiting = self.0.accepted.lock().queue.drain();
         fail(waiting, &reason);
+        self.0.accepted.wake_everybody();
         self.0.places.close();
         // Subscribers read what was sent before, and then that nothing more will come.
         *self.0.changes.lock() = broadcast::Sender::new(1);
