@@ -7,6 +7,29 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, ErrorKind};
 
+/// A number that names something.
+pub(crate) trait Id: Copy + Eq + Ord {
+    fn number(self) -> i64;
+
+    fn from_number(number: i64) -> Self;
+
+    /// The first id that can come after this one, or of all.
+    fn first_after(after: Option<Self>) -> Option<Self> {
+        let number = after.map_or(Some(i64::MIN), |after| after.number().checked_add(1));
+        number.map(Self::from_number)
+    }
+}
+
+impl Id for i64 {
+    fn number(self) -> i64 {
+        self
+    }
+
+    fn from_number(number: i64) -> Self {
+        number
+    }
+}
+
 macro_rules! id {
     ($(#[doc = $doc:literal] $name:ident),+ $(,)?) => {$(
         #[doc = $doc]
@@ -15,6 +38,16 @@ macro_rules! id {
         /// most JSON readers.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         pub struct $name(pub i64);
+
+        impl Id for $name {
+            fn number(self) -> i64 {
+                self.0
+            }
+
+            fn from_number(number: i64) -> Self {
+                Self(number)
+            }
+        }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,26 +1,22 @@
 //! The indexed task store: tasks by id, and what they are looked up and counted by.
 
 mod build;
-mod by_id;
 mod collection;
-mod index;
 mod job_tasks;
 mod merge;
 mod progress;
 
-use std::ops::Bound::{self, Excluded, Unbounded};
 use std::sync::Arc;
-
-use imbl::OrdMap;
 
 use crate::filter::{StateSet, TaskFilter};
 use crate::id::{CollectionId, JobId, NodeId, TaskId};
+use crate::id_map::IdMap;
+use crate::id_set::IdSet;
+use crate::index::{self, Index};
 use crate::task::{Task, TaskState};
 
-use by_id::ById;
 use collection::Collections;
-pub(crate) use index::Index;
-use job_tasks::{ByState, JobTasks, Tasks};
+use job_tasks::JobTasks;
 pub(crate) use merge::merge;
 pub use progress::{PerState, Progress};
 
@@ -30,14 +26,15 @@ pub use progress::{PerState, Progress};
 /// the original. A change costs `O(log n)`.
 #[derive(Debug, Clone, Default)]
 pub struct TaskStore {
-    /// Hashed, because a single task is looked up twice as fast as in a tree. Whoever wants an order takes `by_state`.
-    tasks: ById,
+    tasks: IdMap<TaskId, Arc<Task>>,
+    /// As ids, because a change copies references to whatever is in the same node, anywhere in memory.
     by_state: ByState,
-    /// Holds ids only, so that a task that changes state on its node leaves it as it is.
-    by_node: Index<NodeId, TaskId, ()>,
+    by_node: Index<NodeId, TaskId>,
     by_collection: Collections,
-    by_job: OrdMap<JobId, Arc<JobTasks>>,
+    by_job: IdMap<JobId, Arc<JobTasks>>,
 }
+
+type ByState = index::ByState<TaskId, { TaskState::ALL.len() }>;
 
 /// An index that leads to every task that a filter can leave.
 enum Way {
@@ -70,13 +67,13 @@ impl TaskStore {
 
     /// Every task, in id order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Task>> {
-        in_order(states(StateSet::ALL).map(|state| self.by_state.get(state)), Unbounded)
+        self.tasks.iter().map(|(_, task)| task)
     }
 
     /// Adds `task`, or puts it in the place of the one with the same id, which is returned. The replacement
     /// may differ in everything but the id.
     pub fn insert(&mut self, task: Arc<Task>) -> Option<Arc<Task>> {
-        let old = self.tasks.insert(Arc::clone(&task));
+        let old = self.tasks.insert(task.id, Arc::clone(&task));
         self.reindex(old.as_ref(), Some(&task));
         old
     }
@@ -97,13 +94,13 @@ impl TaskStore {
 
     /// The tasks of one job, in id order.
     pub fn of_job(&self, id: JobId) -> impl Iterator<Item = &Arc<Task>> {
-        in_order(self.in_jobs([id], StateSet::ALL), Unbounded)
+        self.in_jobs([id], StateSet::ALL, None)
     }
 
     /// The tasks of one collection, in id order.
     pub fn of_collection(&self, id: CollectionId) -> impl Iterator<Item = &Arc<Task>> {
-        let tasks = self.in_jobs(self.by_collection.jobs(id), StateSet::ALL);
-        in_order(tasks, Unbounded).filter(move |task| task.collection == id)
+        let tasks = self.in_jobs(self.by_collection.jobs(id), StateSet::ALL, None);
+        tasks.filter(move |task| task.collection == id)
     }
 
     /// How many tasks `filter` leaves. A filter by nothing but states, or a job and states, or a collection, or
@@ -117,17 +114,16 @@ impl TaskStore {
 
     /// The tasks of one job by state; all zero if it has none. Costs the same whatever their number.
     pub fn progress(&self, job: JobId) -> Progress {
-        self.by_job.get(&job).map(|tasks| tasks.progress).unwrap_or_default()
+        self.by_job.get(job).map(|tasks| tasks.progress).unwrap_or_default()
     }
 
     /// Brings indexes and counters in step with `tasks`, where `new` has taken the place of `old`.
     fn reindex(&mut self, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
         let Some(task) = new.or(old) else { return };
-        self.by_state.replace(old.map(|task| &**task), new);
+        let state = |task: Option<&Arc<Task>>| task.map(|task| task.state as usize);
+        self.by_state.replace(task.id, state(old), state(new));
         let node = |task: Option<&Arc<Task>>| task.and_then(|task| task.node);
-        if node(old) != node(new) {
-            self.by_node.replace(task.id, node(old), node(new), ());
-        }
+        self.by_node.replace(task.id, node(old), node(new));
         let collection = |task: Option<&Arc<Task>>| task.map(|task| (task.collection, task.job));
         if collection(old) != collection(new) {
             self.by_collection.replace(collection(old), collection(new));
@@ -142,39 +138,49 @@ impl TaskStore {
     }
 
     fn reindex_job(&mut self, job: JobId, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
-        let tasks = Arc::make_mut(self.by_job.entry(job).or_default());
-        tasks.replace(old.map(|task| &**task), new);
-        if tasks.is_empty() {
-            self.by_job.remove(&job);
+        let is_empty = self.by_job.change(job, |tasks| {
+            let tasks = Arc::make_mut(tasks);
+            tasks.replace(old.map(|task| &**task), new);
+            tasks.is_empty()
+        });
+        if is_empty {
+            self.by_job.remove(job);
         }
     }
 
     fn candidates<'s>(&'s self, filter: &TaskFilter) -> Box<dyn Iterator<Item = &'s Arc<Task>> + 's> {
-        let after = filter.after.map_or(Unbounded, Excluded);
+        let after = filter.after;
         match self.narrowest(filter) {
-            Way::States => {
-                Box::new(in_order(states(filter.states).map(|state| self.by_state.get(state)), after))
-            }
-            Way::Job(job) => Box::new(in_order(self.in_jobs([job], filter.states), after)),
-            Way::Collection(id) => {
-                Box::new(in_order(self.in_jobs(self.by_collection.jobs(id), filter.states), after))
-            }
-            Way::Node(node) => {
-                let ids =
-                    self.by_node.get(node).into_iter().flat_map(move |ids| ids.range((after, Unbounded)));
-                Box::new(ids.filter_map(|(id, ())| self.tasks.get(*id)))
-            }
+            Way::States => Box::new(self.in_sets(self.in_states(filter.states), after)),
+            Way::Job(job) => Box::new(self.in_jobs([job], filter.states, after)),
+            Way::Collection(id) => Box::new(self.in_jobs(self.by_collection.jobs(id), filter.states, after)),
+            Way::Node(node) => Box::new(self.in_sets(self.by_node.get(node).into_iter(), after)),
         }
     }
 
-    /// The tasks of these jobs in these states.
+    fn in_states(&self, allowed: StateSet) -> impl Iterator<Item = &IdSet<TaskId>> {
+        states(allowed).map(|state| self.by_state.get(state as usize))
+    }
+
+    /// The tasks whose ids are in one of these sets and come `after`, in id order.
+    fn in_sets<'s>(
+        &'s self,
+        sets: impl Iterator<Item = &'s IdSet<TaskId>>,
+        after: Option<TaskId>,
+    ) -> impl Iterator<Item = &'s Arc<Task>> {
+        self.tasks.get_each(merge(sets.map(move |ids| ids.iter_after(after)), |id| id))
+    }
+
+    /// The tasks of these jobs that are in these states and come `after`, in id order.
     fn in_jobs(
         &self,
         jobs: impl IntoIterator<Item = JobId>,
         allowed: StateSet,
-    ) -> impl Iterator<Item = &Tasks> {
-        let tasks = jobs.into_iter().filter_map(|job| self.by_job.get(&job));
-        tasks.flat_map(move |tasks| states(allowed).map(|state| tasks.by_state.get(state)))
+        after: Option<TaskId>,
+    ) -> impl Iterator<Item = &Arc<Task>> {
+        let jobs = jobs.into_iter().filter_map(|job| self.by_job.get(job));
+        let maps = jobs.flat_map(move |tasks| states(allowed).map(|state| tasks.get(state)));
+        merge(maps.map(move |tasks| tasks.iter_after(after)), |(id, _)| id).map(|(_, task)| task)
     }
 
     /// A job that is named goes before all tasks in the same states, also where these are no more than its own.
@@ -189,8 +195,8 @@ impl TaskStore {
     /// How many tasks a way leads to, at most.
     fn size(&self, way: &Way, filter: &TaskFilter) -> usize {
         match way {
-            Way::States => states(filter.states).map(|state| self.by_state.get(state).len()).sum(),
-            Way::Job(job) => self.in_jobs([*job], filter.states).map(Tasks::len).sum(),
+            Way::States => self.in_states(filter.states).map(IdSet::len).sum(),
+            Way::Job(job) => self.by_job.get(*job).map_or(0, |tasks| tasks.count(filter.states)),
             Way::Collection(id) => self.by_collection.count(*id),
             Way::Node(id) => self.by_node.count(*id),
         }
@@ -210,14 +216,6 @@ impl TaskStore {
         };
         Some(self.size(&way, filter))
     }
-}
-
-/// What is in these maps and comes `after`, in id order.
-fn in_order<'s>(
-    maps: impl Iterator<Item = &'s Tasks>,
-    after: Bound<TaskId>,
-) -> impl Iterator<Item = &'s Arc<Task>> {
-    merge(maps.map(move |tasks| tasks.range((after, Unbounded)))).map(|(_, task)| task)
 }
 
 /// The states that are allowed.

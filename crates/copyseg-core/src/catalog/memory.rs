@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
-use imbl::OrdMap;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::follow::{Committed, Follow, Following};
-use super::{Batch, Catalog, Head, Limits, Loaded, Operation, Record, RecordKey};
+use super::{Batch, Catalog, Head, Limits, Loaded, Operation, Record, RecordKey, RecordKind};
 use crate::error::{Error, ErrorKind, Result};
+use crate::id_map::IdMap;
 
 /// A handle on a store in memory. The store lives as long as any handle on it.
 ///
@@ -39,17 +39,21 @@ pub struct MemoryCatalog {
     closed: AtomicBool,
 }
 
-/// The records in load order, [`Store`](super::RecordKind::Store) first. A copy costs O(1), so a load is a copy.
 #[derive(Debug)]
 struct Store {
     head: Head,
-    records: OrdMap<RecordKey, Arc<[u8]>>,
+    /// By kind, in load order. A copy costs O(1), so a load is a copy.
+    records: [IdMap<i64, Arc<[u8]>>; RecordKind::ALL.len()],
     commits: broadcast::Sender<Committed>,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { head: Head::default(), records: OrdMap::new(), commits: broadcast::Sender::new(HISTORY_MAX) }
+        Self {
+            head: Head::default(),
+            records: Default::default(),
+            commits: broadcast::Sender::new(HISTORY_MAX),
+        }
     }
 }
 
@@ -85,11 +89,22 @@ impl Store {
     }
 
     fn loaded(&self) -> Loaded {
-        let records = self.records.clone().into_iter();
-        let records = records.map(|(key, bytes)| Record { key, bytes: bytes.to_vec() });
-        let pages = stream::iter(records).chunks(Loaded::PAGE_RECORDS_MAX).map(Ok).boxed();
-        Loaded { head: self.head, pages }
+        let pages = RecordKind::ALL.into_iter().zip(self.records.clone());
+        let pages = pages.map(|(kind, records)| stream::iter(pages_of(kind, records)));
+        Loaded { head: self.head, pages: stream::iter(pages).flatten().map(Ok).boxed() }
     }
+}
+
+/// The records of one kind, a page at a time.
+fn pages_of(kind: RecordKind, records: IdMap<i64, Arc<[u8]>>) -> impl Iterator<Item = Vec<Record>> {
+    let mut after = None;
+    std::iter::from_fn(move || {
+        let record =
+            |(id, bytes): (i64, &Arc<[u8]>)| Record { key: RecordKey { kind, id }, bytes: bytes.to_vec() };
+        let page: Vec<_> = records.iter_after(after).take(Loaded::PAGE_RECORDS_MAX).map(record).collect();
+        after = Some(page.last()?.key.id);
+        Some(page)
+    })
 }
 
 impl Default for MemoryCatalog {
@@ -132,8 +147,10 @@ impl Catalog for MemoryCatalog {
         }
         for operation in batch.operations() {
             match operation {
-                Operation::Put(key, bytes) => store.records.insert(*key, Arc::clone(bytes)),
-                Operation::Delete(key) => store.records.remove(key),
+                Operation::Put(key, bytes) => {
+                    store.records[key.kind as usize].insert(key.id, Arc::clone(bytes))
+                }
+                Operation::Delete(key) => store.records[key.kind as usize].remove(key.id),
             };
         }
         store.head = *next;

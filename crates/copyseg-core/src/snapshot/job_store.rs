@@ -1,31 +1,21 @@
 //! Jobs by id, with indexes by state and collection.
 
-use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
-use imbl::OrdMap;
-
-use crate::filter::JobFilter;
+use crate::filter::{JobFilter, StateSet};
 use crate::id::{CollectionId, JobId};
+use crate::id_map::IdMap;
+use crate::id_set::IdSet;
+use crate::index::{ByState, Index};
 use crate::job::{Job, JobState};
-use crate::task_store::{Index, merge};
+use crate::task_store::merge;
 
 /// Jobs in id order; like [`TaskStore`](crate::TaskStore), a value with structural sharing.
 #[derive(Clone, Default)]
 pub(super) struct JobStore {
-    jobs: OrdMap<JobId, Arc<Job>>,
-    index: Index<IndexKey, JobId, Arc<Job>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum IndexKey {
-    Collection(CollectionId),
-    State(JobState),
-}
-
-/// The one place that says under which keys a job is found.
-fn index_keys(job: &Job) -> [IndexKey; 2] {
-    [IndexKey::Collection(job.collection), IndexKey::State(job.state)]
+    jobs: IdMap<JobId, Arc<Job>>,
+    by_state: ByState<JobId, { JobState::ALL.len() }>,
+    by_collection: Index<CollectionId, JobId>,
 }
 
 impl JobStore {
@@ -34,23 +24,18 @@ impl JobStore {
     }
 
     pub(super) fn get(&self, id: JobId) -> Option<&Arc<Job>> {
-        self.jobs.get(&id)
+        self.jobs.get(id)
     }
 
     pub(super) fn insert(&mut self, job: Arc<Job>) -> Option<Arc<Job>> {
-        let old = self.remove(job.id);
-        for key in index_keys(&job) {
-            self.index.replace(job.id, None, Some(key), Arc::clone(&job));
-        }
-        self.jobs.insert(job.id, job);
+        let old = self.jobs.insert(job.id, Arc::clone(&job));
+        self.reindex(old.as_ref(), Some(&job));
         old
     }
 
     pub(super) fn remove(&mut self, id: JobId) -> Option<Arc<Job>> {
-        let old = self.jobs.remove(&id)?;
-        for key in index_keys(&old) {
-            self.index.replace(id, Some(key), None, Arc::clone(&old));
-        }
+        let old = self.jobs.remove(id)?;
+        self.reindex(Some(&old), None);
         Some(old)
     }
 
@@ -62,31 +47,43 @@ impl JobStore {
         if !filter.predicates.is_empty() || filter.after.is_some() {
             return self.matching(filter).count();
         }
-        let states = states(filter);
         let count = match filter.collection {
-            None => states.iter().map(|key| self.index.count(*key)).sum(),
-            Some(id) if states.len() == JobState::ALL.len() => self.index.count(IndexKey::Collection(id)),
+            None => self.in_states(filter.states).map(IdSet::len).sum(),
+            Some(id) if states(filter.states).count() == JobState::ALL.len() => self.by_collection.count(id),
             Some(_) => self.matching(filter).count(),
         };
         count.min(filter.limit)
     }
 
+    fn reindex(&mut self, old: Option<&Arc<Job>>, new: Option<&Arc<Job>>) {
+        let Some(job) = new.or(old) else { return };
+        let collection = |job: Option<&Arc<Job>>| job.map(|job| job.collection);
+        self.by_collection.replace(job.id, collection(old), collection(new));
+        let state = |job: Option<&Arc<Job>>| job.map(|job| job.state as usize);
+        self.by_state.replace(job.id, state(old), state(new));
+    }
+
     fn candidates<'s>(&'s self, filter: &JobFilter) -> Box<dyn Iterator<Item = &'s Arc<Job>> + 's> {
-        let range = (filter.after.map_or(Unbounded, Excluded), Unbounded);
-        let size = |keys: &Vec<_>| keys.iter().map(|key| self.index.count(*key)).sum::<usize>();
-        let by_collection = filter.collection.map(|id| vec![IndexKey::Collection(id)]);
-        let narrowest = by_collection.into_iter().chain([states(filter)]).min_by_key(size);
-        match narrowest.filter(|keys| size(keys) < self.jobs.len()) {
-            Some(keys) => {
-                let buckets = keys.into_iter().filter_map(|key| self.index.get(key));
-                Box::new(merge(buckets.map(move |bucket| bucket.range(range))).map(|(_, job)| job))
+        let after = filter.after;
+        let of_states: usize = self.in_states(filter.states).map(IdSet::len).sum();
+        match filter.collection {
+            Some(id) if self.by_collection.count(id) <= of_states => {
+                let ids = self.by_collection.get(id).into_iter().flat_map(move |ids| ids.iter_after(after));
+                Box::new(self.jobs.get_each(ids))
             }
-            None => Box::new(self.jobs.range(range).map(|(_, job)| job)),
+            _ if of_states < self.jobs.len() => {
+                let ids = self.in_states(filter.states).map(move |ids| ids.iter_after(after));
+                Box::new(self.jobs.get_each(merge(ids, |id| id)))
+            }
+            _ => Box::new(self.jobs.iter_after(after).map(|(_, job)| job)),
         }
+    }
+
+    fn in_states(&self, allowed: StateSet) -> impl Iterator<Item = &IdSet<JobId>> {
+        states(allowed).map(|state| self.by_state.get(state as usize))
     }
 }
 
-fn states(filter: &JobFilter) -> Vec<IndexKey> {
-    let allowed = |state: &JobState| filter.states.contains(*state as u8);
-    JobState::ALL.into_iter().filter(allowed).map(IndexKey::State).collect()
+fn states(allowed: StateSet) -> impl Iterator<Item = JobState> {
+    JobState::ALL.into_iter().filter(move |state| allowed.contains(*state as u8))
 }

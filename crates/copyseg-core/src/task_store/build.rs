@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread;
 
-use imbl::OrdMap;
-
-use super::job_tasks::{ByState, JobTasks};
-use super::{ById, Collections, Index, Progress, TaskStore};
+use super::job_tasks::JobTasks;
+use super::{ByState, Collections, TaskStore};
 use crate::id::{JobId, NodeId, TaskId};
+use crate::id_map::IdMap;
+use crate::index::Index;
 use crate::task::Task;
 
 /// From this size on it is worth starting threads.
@@ -23,7 +23,7 @@ impl FromIterator<Arc<Task>> for TaskStore {
         tasks.sort_by_key(|task| task.id);
         tasks.dedup_by_key(|task| task.id);
 
-        let by_id = || ById::of_distinct(tasks.iter().cloned());
+        let by_id = || tasks.iter().map(|task| (task.id, Arc::clone(task))).collect();
         let (by_id, (by_job, by_collection), (by_state, by_node)) = if tasks.len() < LARGE {
             (by_id(), jobs(&tasks), states_and_nodes(&tasks))
         } else {
@@ -42,39 +42,20 @@ fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn jobs(tasks: &[Arc<Task>]) -> (OrdMap<JobId, Arc<JobTasks>>, Collections) {
+fn jobs(tasks: &[Arc<Task>]) -> (IdMap<JobId, Arc<JobTasks>>, Collections) {
     let (mut collections, mut jobs) = (HashMap::new(), HashMap::<JobId, Vec<&Arc<Task>>>::new());
     for task in tasks {
         *collections.entry((task.collection, task.job)).or_default() += 1;
         jobs.entry(task.job).or_default().push(task);
     }
-    let of_job = |tasks: Vec<&Arc<Task>>| {
-        let mut progress = Progress::default();
-        tasks.iter().for_each(|task| progress.add(task));
-        Arc::new(JobTasks { progress, by_state: tasks.into_iter().collect() })
-    };
-    let jobs = jobs.into_iter().map(|(job, tasks)| (job, of_job(tasks))).collect();
-    (jobs, collections.into_iter().collect())
+    let of_job = |tasks: Vec<&Arc<Task>>| Arc::new(tasks.into_iter().collect());
+    let mut jobs: Vec<_> = jobs.into_iter().map(|(job, tasks)| (job, of_job(tasks))).collect();
+    jobs.sort_by_key(|(job, _)| *job);
+    (jobs.into_iter().collect(), collections.into_iter().collect())
 }
 
-fn states_and_nodes(tasks: &[Arc<Task>]) -> (ByState, Index<NodeId, TaskId, ()>) {
-    let nodes = tasks.iter().filter_map(|task| Some((task.node?, task.id, ())));
-    (tasks.iter().collect(), nodes.collect())
-}
-
-/// A map of `sorted` entries with full leaves.
-///
-/// A B-tree that is filled in order splits every leaf when it is full and leaves it half full for good. Putting in
-/// every other entry first, the rest finds room in those halves.
-pub(super) fn dense<K: Ord + Clone, V: Clone>(sorted: impl Iterator<Item = (K, V)>) -> OrdMap<K, V> {
-    let (mut map, mut rest) = (OrdMap::new(), Vec::new());
-    for (position, (key, value)) in sorted.enumerate() {
-        if position % 2 == 0 {
-            map.insert(key, value);
-        } else {
-            rest.push((key, value));
-        }
-    }
-    map.extend(rest);
-    map
+fn states_and_nodes(tasks: &[Arc<Task>]) -> (ByState, Index<NodeId, TaskId>) {
+    let states = tasks.iter().map(|task| (task.state as usize, task.id));
+    let nodes = tasks.iter().filter_map(|task| Some((task.node?, task.id)));
+    (states.collect(), nodes.collect())
 }

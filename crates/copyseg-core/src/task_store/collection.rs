@@ -1,29 +1,28 @@
 //! The tasks of each collection, by way of their jobs.
 
-use imbl::OrdMap;
-
 use crate::id::{CollectionId, JobId};
+use crate::id_map::IdMap;
 
 /// Which jobs have tasks in a collection, and how many. Jobs are far fewer than tasks, and the index by job
 /// leads on to the tasks.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Collections(OrdMap<CollectionId, Entry>);
+pub(super) struct Collections(IdMap<CollectionId, Entry>);
 
 #[derive(Debug, Clone, Default)]
 struct Entry {
     tasks: usize,
-    jobs: OrdMap<JobId, usize>,
+    jobs: IdMap<JobId, usize>,
 }
 
 impl Collections {
     /// How many tasks the collection has.
     pub(super) fn count(&self, id: CollectionId) -> usize {
-        self.0.get(&id).map_or(0, |entry| entry.tasks)
+        self.0.get(id).map_or(0, |entry| entry.tasks)
     }
 
     /// The jobs that have tasks in the collection.
     pub(super) fn jobs(&self, id: CollectionId) -> impl Iterator<Item = JobId> {
-        self.0.get(&id).into_iter().flat_map(|entry| entry.jobs.keys().copied())
+        self.0.get(id).into_iter().flat_map(|entry| entry.jobs.iter().map(|(job, _)| job))
     }
 
     /// Counts a task that has moved from its old to its new collection and job.
@@ -37,22 +36,26 @@ impl Collections {
     }
 
     fn add(&mut self, id: CollectionId, job: JobId, tasks: usize) {
-        let entry = self.0.entry(id).or_default();
-        entry.tasks += tasks;
-        *entry.jobs.entry(job).or_default() += tasks;
+        self.0.change(id, |entry| {
+            entry.tasks += tasks;
+            entry.jobs.change(job, |of_job| *of_job += tasks);
+        });
     }
 
     fn subtract(&mut self, id: CollectionId, job: JobId) {
-        let Some(entry) = self.0.get_mut(&id) else { return };
-        entry.tasks -= 1;
-        if let Some(tasks) = entry.jobs.get_mut(&job) {
-            *tasks -= 1;
-            if *tasks == 0 {
-                entry.jobs.remove(&job);
+        let is_empty = self.0.change(id, |entry| {
+            entry.tasks -= 1;
+            let is_last = entry.jobs.change(job, |tasks| {
+                *tasks -= 1;
+                *tasks == 0
+            });
+            if is_last {
+                entry.jobs.remove(job);
             }
-        }
-        if entry.tasks == 0 {
-            self.0.remove(&id);
+            entry.tasks == 0
+        });
+        if is_empty {
+            self.0.remove(id);
         }
     }
 }

@@ -1,33 +1,28 @@
-//! Merging the sorted buckets of an index into one sorted sequence.
+//! Merging sequences that are in order into one.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
-/// The entries of all `sources`, each of which is sorted by a key that no other has, in the order of the keys.
-pub(crate) fn merge<'a, K, V, S>(sources: impl Iterator<Item = S>) -> impl Iterator<Item = (&'a K, &'a V)>
-where
-    K: Ord + Copy + 'a,
-    V: 'a,
-    S: Iterator<Item = (&'a K, &'a V)>,
-{
+/// The items of all `sources`, each of which is sorted by a key that no other item has, in the order of the keys.
+pub(crate) fn merge<T: Copy, K: Ord, S: Iterator<Item = T>>(
+    sources: impl Iterator<Item = S>,
+    key: impl Fn(T) -> K,
+) -> impl Iterator<Item = T> {
     let (mut heads, mut rests) = (BinaryHeap::new(), Vec::new());
     for mut source in sources {
-        if let Some(entry) = source.next() {
-            heads.push(Reverse((*entry.0, rests.len())));
-            rests.push((entry, source));
+        if let Some(item) = source.next() {
+            heads.push(Reverse((key(item), rests.len())));
+            rests.push((item, source));
         }
     }
     std::iter::from_fn(move || {
         let mut smallest = heads.peek_mut()?;
-        let Reverse((_, position)) = *smallest;
-        let (entry, rest) = rests.get_mut(position)?;
-        let result = *entry;
+        let Reverse((smallest_key, position)) = &mut *smallest;
+        let (item, rest) = rests.get_mut(*position)?;
+        let result = *item;
         match rest.next() {
-            Some(next) => {
-                *smallest = Reverse((*next.0, position));
-                *entry = next;
-            }
+            Some(next) => (*smallest_key, *item) = (key(next), next),
             None => drop(PeekMut::pop(smallest)),
         }
         Some(result)

@@ -78,18 +78,19 @@ fn check(store: &TaskStore, model: &Model) {
 /// Compares every bucket, so that one that should have been dropped is found as well.
 fn check_indexes(store: &TaskStore, model: &Model) {
     for state in TaskState::ALL {
-        let expected = scan(model, |task| task.state == state).unwrap_or_default();
-        assert!(store.by_state.get(state).values().eq(&expected));
+        let ids = store.by_state.get(state as usize).iter_after(None);
+        assert!(ids.eq(ids_of(scan(model, |task| task.state == state)).unwrap_or_default()));
         for job in JOBS.map(JobId) {
             let expected = scan(model, |task| task.job == job && task.state == state).unwrap_or_default();
-            let found = store.by_job.get(&job).map(|tasks| tasks.by_state.get(state)).cloned();
-            assert!(found.unwrap_or_default().values().eq(&expected));
+            let found: Vec<_> =
+                store.by_job.get(job).into_iter().flat_map(|it| it.get(state).iter()).collect();
+            assert!(found.iter().map(|(_, task)| *task).eq(&expected));
+            assert!(found.iter().all(|(id, task)| *id == task.id));
         }
     }
     for node in NODES.map(NodeId) {
-        let ids = store.by_node.get(node).map(|ids| ids.keys().copied().collect::<Vec<_>>());
-        let expected = scan(model, |task| task.node == Some(node));
-        assert_eq!(ids, expected.map(|tasks| tasks.iter().map(|task| task.id).collect()));
+        let ids = store.by_node.get(node).map(|ids| ids.iter_after(None).collect());
+        assert_eq!(ids, ids_of(scan(model, |task| task.node == Some(node))));
     }
     for collection in COLLECTIONS.map(CollectionId) {
         let expected = scan(model, |task| task.collection == collection).unwrap_or_default();
@@ -106,7 +107,7 @@ fn check_counters(store: &TaskStore, model: &Model) {
     for job in JOBS.map(JobId) {
         let tasks = scan(model, |task| task.job == job).unwrap_or_default();
         assert!(store.of_job(job).eq(&tasks));
-        assert_eq!(store.by_job.contains_key(&job), !tasks.is_empty());
+        assert_eq!(store.by_job.get(job).is_some(), !tasks.is_empty());
         let progress = store.progress(job);
         for state in TaskState::ALL {
             let of_state = || tasks.iter().filter(|task| task.state == state);
@@ -123,6 +124,10 @@ fn check_counters(store: &TaskStore, model: &Model) {
 fn scan(model: &Model, condition: impl Fn(&Task) -> bool) -> Option<Vec<Arc<Task>>> {
     let tasks: Vec<_> = model.values().filter(|task| condition(task)).cloned().collect();
     (!tasks.is_empty()).then_some(tasks)
+}
+
+fn ids_of(tasks: Option<Vec<Arc<Task>>>) -> Option<Vec<TaskId>> {
+    Some(tasks?.iter().map(|task| task.id).collect())
 }
 
 fn any_filter() -> impl Strategy<Value = TaskFilter> {
