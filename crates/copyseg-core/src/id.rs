@@ -7,13 +7,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, ErrorKind};
 
-/// A number that names something.
+/// A number that names something. Its order is that of its numbers.
 pub(crate) trait Id: Copy + Eq + Ord {
     fn number(self) -> i64;
 
     fn from_number(number: i64) -> Self;
 
-    /// The first id that can come after this one, or of all.
+    /// The smallest id behind `after`, or of all; there is none behind the largest.
     fn first_after(after: Option<Self>) -> Option<Self> {
         let number = after.map_or(Some(i64::MIN), |after| after.number().checked_add(1));
         number.map(Self::from_number)

@@ -28,7 +28,7 @@ impl<K: Id, I: Id> Index<K, I> {
         if old == new {
             return;
         }
-        if let Some(key) = old {
+        if let Some(key) = old.filter(|key| self.0.get(*key).is_some()) {
             let is_empty = self.0.change(key, |ids| {
                 ids.remove(id);
                 ids.is_empty()

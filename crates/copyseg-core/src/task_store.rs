@@ -23,7 +23,7 @@ pub use progress::{PerState, Progress};
 /// Tasks in id order, with indexes by job, collection, state and node, and counters per job.
 ///
 /// It is a value with structural sharing: a clone costs the same at any size, and never sees what happens to
-/// the original. A change costs `O(log n)`.
+/// the original. A change costs `O(log n)` for ids in a row, and never more than 22 steps in each index.
 #[derive(Debug, Clone, Default)]
 pub struct TaskStore {
     tasks: IdMap<TaskId, Arc<Task>>,
@@ -151,6 +151,9 @@ impl TaskStore {
     fn candidates<'s>(&'s self, filter: &TaskFilter) -> Box<dyn Iterator<Item = &'s Arc<Task>> + 's> {
         let after = filter.after;
         match self.narrowest(filter) {
+            Way::States if filter.states == StateSet::ALL => {
+                Box::new(self.tasks.iter_after(after).map(|(_, task)| task))
+            }
             Way::States => Box::new(self.in_sets(self.in_states(filter.states), after)),
             Way::Job(job) => Box::new(self.in_jobs([job], filter.states, after)),
             Way::Collection(id) => Box::new(self.in_jobs(self.by_collection.jobs(id), filter.states, after)),

@@ -17,6 +17,7 @@ fn any_id() -> impl Strategy<Value = i64> {
         4 => -40..100i64,
         2 => 450_000_000_000_000_000..450_000_000_000_000_100i64,
         2 => (0..60i64).prop_map(|number| number * 1_000),
+        2 => (0..64u32, 0..4i64).prop_map(|(bit, low)| (1 << bit) ^ low),
         1 => (0..9i64).prop_map(|number| i64::MIN + number),
         1 => (0..9i64).prop_map(|number| i64::MAX - number),
         1 => any::<i64>(),
@@ -75,7 +76,8 @@ fn check(map: &Map, model: &Model) {
 fn entries_of(node: &Node<i64, u32>) -> usize {
     match node {
         Node::Branch(branch) => {
-            assert!(branch.shrunk().is_none());
+            assert!(branch.children().count() >= 2, "a branch with a single child");
+            assert!(ids_of(node).len() > LEAF_MAX / 2, "a leaf would do");
             let places = (0..WIDTH).map(|place| match &branch.below.children[place] {
                 Some(child) => {
                     for id in ids_of(child) {

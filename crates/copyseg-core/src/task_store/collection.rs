@@ -43,6 +43,9 @@ impl Collections {
     }
 
     fn subtract(&mut self, id: CollectionId, job: JobId) {
+        if self.0.get(id).is_none_or(|entry| entry.jobs.get(job).is_none()) {
+            return;
+        }
         let is_empty = self.0.change(id, |entry| {
             entry.tasks -= 1;
             let is_last = entry.jobs.change(job, |tasks| {
