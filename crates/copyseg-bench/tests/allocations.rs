@@ -17,9 +17,9 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const CALLS: usize = 1_000;
-/// Twice what was measured when this was written: 39 allocations of 9.7 KB in all.
+/// About twice what was measured when this was written: 43 allocations of 8.6 KB in all.
 const UPDATE_ALLOCATIONS_MAX: usize = 80;
-const UPDATE_BYTES_MAX: usize = 20 << 10;
+const UPDATE_BYTES_MAX: usize = 18 << 10;
 
 // One test, because the counters are those of the process.
 #[tokio::test]
