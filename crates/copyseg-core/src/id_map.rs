@@ -67,8 +67,8 @@ impl<K: Id, V: Clone> IdMap<K, V> {
         lookup.found()
     }
 
-    /// The values of these ids, as the ids come; of an id that has none there is none. Several times as fast as to get one
-    /// after the other.
+    /// The values of these ids, as the ids come; of an id that has none there is none. Up to 32 are looked up together, ahead
+    /// of who asks for the next.
     pub(crate) fn get_each(&self, ids: impl Iterator<Item = K>) -> impl Iterator<Item = &V> {
         let (mut ids, mut size) = (ids, 1);
         let (mut group, mut found) = (Vec::new(), Vec::new());

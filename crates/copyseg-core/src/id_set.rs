@@ -7,7 +7,7 @@ use crate::id_map::IdMap;
 
 /// Ids in order. A clone costs the same at any size, a change as much as one of an [`IdMap`].
 ///
-/// It holds ids and nothing that they lead to, so that copying a node of it counts no references. Ids that follow each
+/// It holds ids and nothing that they lead to, so that copying a leaf of it counts no references. Ids that follow each
 /// other, as those of a counter do, share words; where none does, a word takes as much as an id and a pointer would.
 #[derive(Debug, Clone)]
 pub(crate) struct IdSet<I> {
