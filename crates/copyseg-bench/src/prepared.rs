@@ -13,8 +13,11 @@ use copyseg_core::{
     RecordCounts, RecordKey, RecordKind, Result, Revision,
 };
 use copyseg_redb::{RedbCatalog, RedbOptions};
+use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
+use tokio::runtime;
+use tokio::sync::oneshot;
 
 use crate::workload::Workload;
 
@@ -58,7 +61,11 @@ impl Prepared {
     /// A catalog with these records that keeps no commit, and takes `delay` for each.
     pub fn catalog(&self, delay: Duration) -> IdleCatalog {
         let source = Source::Memory(Arc::clone(&self.records));
-        IdleCatalog { source, head: Mutex::new(self.head), delay }
+        IdleCatalog {
+            source,
+            head: Mutex::new(self.head),
+            disk: (!delay.is_zero()).then(|| Disk::new(delay)),
+        }
     }
 
     /// Writes the records into a file that [`IdleCatalog::of_flat`] reads.
@@ -114,7 +121,33 @@ impl Prepared {
 pub struct IdleCatalog {
     source: Source,
     head: Mutex<Head>,
+    disk: Option<Disk>,
+}
+
+/// A thread that sleeps as long as a commit takes, as the reference has it: a timer of the runtime would round up by a
+/// millisecond. It runs the committer too, like the thread of a catalog on the local disk.
+#[derive(Debug)]
+struct Disk {
+    thread: runtime::Handle,
     delay: Duration,
+    _ends_with_this: oneshot::Sender<()>,
+}
+
+impl Disk {
+    fn new(delay: Duration) -> Self {
+        let runtime = runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.expect("a thread that waits for timers alone needs nothing of the system");
+        let thread = runtime.handle().clone();
+        let (_ends_with_this, end) = oneshot::channel();
+        std::thread::spawn(move || drop(runtime.block_on(end)));
+        Self { thread, delay, _ends_with_this }
+    }
+
+    async fn sleep(&self) -> Result<()> {
+        let delay = self.delay;
+        let slept = self.thread.spawn(async move { std::thread::sleep(delay) }).await;
+        slept.map_err(|error| Error::with_source(ErrorKind::OutcomeUnknown, "commit", error))
+    }
 }
 
 /// Where records come from.
@@ -132,7 +165,7 @@ impl IdleCatalog {
     /// Those of the file.
     pub fn of_flat(path: &Path) -> crate::Result<Self> {
         let head = Mutex::new(read_head(&mut BufReader::new(File::open(path)?))?);
-        Ok(Self { source: Source::Flat(path.to_owned()), head, delay: Duration::ZERO })
+        Ok(Self { source: Source::Flat(path.to_owned()), head, disk: None })
     }
 }
 
@@ -188,11 +221,8 @@ impl Catalog for IdleCatalog {
     }
 
     async fn commit(&self, expected: &Head, next: &Head, _batch: &Batch) -> Result<()> {
-        if !self.delay.is_zero() {
-            // A thread that sleeps, as the reference has it: a timer of the runtime would round up by a millisecond.
-            let delay = self.delay;
-            let slept = tokio::task::spawn_blocking(move || std::thread::sleep(delay)).await;
-            slept.map_err(|error| Error::with_source(ErrorKind::OutcomeUnknown, "commit", error))?;
+        if let Some(disk) = &self.disk {
+            disk.sleep().await?;
         }
         let mut head = self.head.lock();
         if *head != *expected {
@@ -212,6 +242,13 @@ impl Catalog for IdleCatalog {
 
     async fn close(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn spawn_committer(&self, committer: BoxFuture<'static, ()>) {
+        match &self.disk {
+            Some(disk) => drop(disk.thread.spawn(committer)),
+            None => drop(tokio::spawn(committer)),
+        }
     }
 }
 
@@ -316,5 +353,9 @@ impl Catalog for Counted {
 
     async fn close(&self) -> Result<()> {
         self.inner.close().await
+    }
+
+    fn spawn_committer(&self, committer: BoxFuture<'static, ()>) {
+        self.inner.spawn_committer(committer);
     }
 }

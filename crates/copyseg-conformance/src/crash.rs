@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use copyseg_core::{Batch, Catalog, Error, ErrorKind, Head, Limits, Loaded, Result};
+use futures::future::BoxFuture;
 use tokio::sync::{RwLock, RwLockReadGuard};
 
 /// Wraps a catalog until a crash: from then on no call reaches the storage, whatever the process still tries.
@@ -111,5 +112,9 @@ impl Catalog for CrashCatalog {
     async fn close(&self) -> Result<()> {
         let _under_way = self.enter().await?;
         self.inner.close().await
+    }
+
+    fn spawn_committer(&self, committer: BoxFuture<'static, ()>) {
+        self.inner.spawn_committer(committer);
     }
 }

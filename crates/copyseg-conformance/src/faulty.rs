@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use copyseg_core::{Batch, Catalog, Error, ErrorKind, Head, Limits, Loaded, Result};
+use futures::future::BoxFuture;
 use futures::{StreamExt, future};
 use parking_lot::Mutex;
 
@@ -262,6 +263,10 @@ impl Catalog for FaultyCatalog {
     async fn close(&self) -> Result<()> {
         self.check_read(Call::Close)?;
         self.inner.close().await
+    }
+
+    fn spawn_committer(&self, committer: BoxFuture<'static, ()>) {
+        self.inner.spawn_committer(committer);
     }
 }
 

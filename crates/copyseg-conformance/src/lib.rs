@@ -106,6 +106,8 @@ macro_rules! cases {
                 the_next_head_is_stored_as_given,
                 any_sequence_of_batches_leaves_what_it_wrote,
                 a_commit_lets_other_tasks_run,
+                a_spawned_committer_commits,
+                a_spawned_committer_may_panic,
             }
             outcome {
                 a_repeated_commit_is_refused,
@@ -142,6 +144,7 @@ macro_rules! cases {
                 closing_twice_is_fine,
                 a_closed_store_opens_again_at_once,
                 a_close_waits_for_commits_under_way,
+                a_spawned_committer_goes_on_after_a_close,
             }
         }
     };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use copyseg_core::{Batch, Catalog, Head, Limits, Loaded, Result};
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 /// Wraps a catalog and holds its commits up, before they reach it; other calls pass.
@@ -125,5 +126,9 @@ impl Catalog for SlowCatalog {
 
     async fn close(&self) -> Result<()> {
         self.inner.close().await
+    }
+
+    fn spawn_committer(&self, committer: BoxFuture<'static, ()>) {
+        self.inner.spawn_committer(committer);
     }
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -286,7 +287,10 @@ impl Loaded {
 /// - `concurrent_commits_on_one_head_have_one_winner`: the others are `Fenced`.
 /// - `the_next_head_is_stored_as_given`: what is in it, counts included, is the caller's business.
 /// - `any_sequence_of_batches_leaves_what_it_wrote`: no record is lost, and none comes back.
-/// - `a_commit_lets_other_tasks_run`: it never blocks the thread that it is called on.
+/// - `a_commit_lets_other_tasks_run`: it never blocks the thread that it is called on, but for the thread that
+///   [`spawn_committer`](Self::spawn_committer) uses.
+/// - `a_spawned_committer_commits`: wherever it runs, and can wait for other tasks and for time to pass.
+/// - `a_spawned_committer_may_panic`: it hinders no other call.
 ///
 /// Unknown outcomes, which are settled by writing on the same head:
 /// - `a_repeated_commit_is_refused`: what was applied cannot be applied again.
@@ -323,6 +327,7 @@ impl Loaded {
 /// - `closing_twice_is_fine`: also at the same time.
 /// - `a_closed_store_opens_again_at_once`: while the closed handle is still there.
 /// - `a_close_waits_for_commits_under_way`: each is applied, or refused with `Closed`, when it returns.
+/// - `a_spawned_committer_goes_on_after_a_close`: to its own end.
 #[async_trait]
 pub trait Catalog: fmt::Debug + Send + Sync {
     /// Becomes the writer: replaces the head by [`Head::acquired`], durably, and returns it.
@@ -342,4 +347,11 @@ pub trait Catalog: fmt::Debug + Send + Sync {
 
     /// Waits for calls under way and lets go of the storage, so that it can be opened again at once.
     async fn close(&self) -> Result<()>;
+
+    /// Starts `committer`, the task of a manager that calls [`commit`](Self::commit), on the runtime of the caller. A
+    /// catalog with a thread of its own runs it there instead, so that no other thread has to be woken between one commit
+    /// and the next.
+    fn spawn_committer(&self, committer: BoxFuture<'static, ()>) {
+        drop(tokio::spawn(committer));
+    }
 }

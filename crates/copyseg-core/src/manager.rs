@@ -23,7 +23,7 @@ pub(crate) use self::recovery::lost_rows;
 pub use self::subscription::{Changes, Event, Subscription};
 
 use self::acceptance::check_not_in_closure;
-use self::committer::Committer;
+use self::committer::{Answers, Committer};
 use self::heartbeats::Heartbeats;
 use self::queue::{Queue, Work};
 use self::turns::Turns;
@@ -174,7 +174,8 @@ impl MetaManager {
         });
         let manager = Self { _handle: Arc::new(Handle(Arc::clone(&shared))), shared };
         let operations = recovered.records_to_write()?;
-        tokio::spawn(Committer::new(Arc::clone(&manager.shared), recovered).run());
+        let committer = Committer::new(Arc::clone(&manager.shared), recovered, Answers::start());
+        manager.shared.catalog.spawn_committer(Box::pin(committer.run()));
         if !operations.is_empty() {
             manager.shared.submit(Work { operations, ..Work::default() }).await?;
         }

@@ -5,6 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use copyseg_core::{Batch, Error, ErrorKind, Head, Result};
+use futures::future::BoxFuture;
+use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{Lasting, guard};
@@ -61,6 +63,8 @@ pub trait Store {
 /// last handle is dropped.
 pub struct Writer<S: Storage> {
     calls: mpsc::Sender<Call<S>>,
+    /// Of the thread, which runs what is spawned on it between calls.
+    runtime: runtime::Handle,
     name: Arc<str>,
     closed: Closed,
 }
@@ -76,6 +80,10 @@ impl<S: Storage> Writer<S> {
     /// # Errors
     /// Those of `storage` and of [`Storage::open`], and [`Unavailable`](ErrorKind::Unavailable) if no thread starts.
     pub async fn start(storage: impl FnOnce() -> Result<S> + Send + 'static) -> Result<Self> {
+        let failed = "cannot open the catalog: no thread could be started for it, try again";
+        let not_started = |error| Error::with_source(ErrorKind::Unavailable, failed, error);
+        let runtime = runtime::Builder::new_current_thread().enable_time().build().map_err(not_started)?;
+        let handle = runtime.handle().clone();
         let (calls, receiver) = mpsc::channel(QUEUE_MAX);
         let (opened, answer) = oneshot::channel();
         let closed = Closed::default();
@@ -83,20 +91,16 @@ impl<S: Storage> Writer<S> {
         let run = move || match storage().and_then(|storage| Owner::open(storage, closing)) {
             Ok(mut owner) => {
                 if opened.send(Ok(owner.storage.name())).is_ok() {
-                    owner.run(receiver);
+                    runtime.block_on(owner.run(receiver));
                 }
                 owner.let_go();
             }
             Err(error) => drop(opened.send(Err(error))),
         };
-        let failed = "cannot open the catalog: no thread could be started for it, try again";
-        thread::Builder::new()
-            .name(format!("copyseg-{}", S::ENGINE))
-            .spawn(run)
-            .map_err(|error| Error::with_source(ErrorKind::Unavailable, failed, error))?;
+        thread::Builder::new().name(format!("copyseg-{}", S::ENGINE)).spawn(run).map_err(not_started)?;
         let name =
             answer.await.map_err(|error| Error::with_source(ErrorKind::Unavailable, failed, error))??;
-        Ok(Self { calls, name: name.into(), closed })
+        Ok(Self { calls, runtime: handle, name: name.into(), closed })
     }
 
     /// Runs `work` on the thread. Once the thread has taken it, it runs whether or not anybody waits for the answer.
@@ -114,6 +118,11 @@ impl<S: Storage> Writer<S> {
         });
         self.calls.send(call).await.map_err(|_| self.closed())?;
         answered.await.map_err(|_| self.closed())?
+    }
+
+    /// As [`Catalog::spawn_committer`](copyseg_core::Catalog::spawn_committer): on the thread, between calls.
+    pub fn spawn_committer(&self, committer: BoxFuture<'static, ()>) {
+        drop(self.runtime.spawn(committer));
     }
 
     /// Lets go of the store, after the calls before this one, and ends the thread. Closing twice is fine.
@@ -148,7 +157,13 @@ impl<S: Storage> Writer<S> {
 
 impl<S: Storage> Clone for Writer<S> {
     fn clone(&self) -> Self {
-        Self { calls: self.calls.clone(), name: Arc::clone(&self.name), closed: Arc::clone(&self.closed) }
+        let Self { calls, runtime, name, closed } = self;
+        Self {
+            calls: calls.clone(),
+            runtime: runtime.clone(),
+            name: Arc::clone(name),
+            closed: Arc::clone(closed),
+        }
     }
 }
 
@@ -201,14 +216,12 @@ impl<S: Storage> Owner<S> {
         Ok(Self { storage, store: Some(store), closed })
     }
 
-    fn run(&mut self, mut calls: mpsc::Receiver<Call<S>>) {
-        while let Some(call) = calls.blocking_recv() {
+    /// Goes on after a close, as long as there is a handle: a call has to find out that it is closed, and a committer has
+    /// to come to its end.
+    async fn run(&mut self, mut calls: mpsc::Receiver<Call<S>>) {
+        while let Some(call) = calls.recv().await {
             if self.closed.get().is_none() {
                 call(self);
-            }
-            if self.closed.get().is_some() {
-                // Received to the end: a call that was being sent just now would else wait in a channel that nobody reads.
-                calls.close();
             }
         }
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use copyseg_core::{Batch, Catalog, Error, ErrorKind, Head, Limits, Loaded, Result};
 use copyseg_local::{Writer, resolve};
+use futures::future::BoxFuture;
 use redb::StorageBackend;
 
 use crate::load;
@@ -139,5 +140,9 @@ impl Catalog for RedbCatalog {
 
     async fn close(&self) -> Result<()> {
         self.writer.close().await
+    }
+
+    fn spawn_committer(&self, committer: BoxFuture<'static, ()>) {
+        self.writer.spawn_committer(committer);
     }
 }

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use copyseg_core::{Batch, Catalog, Error, ErrorKind, Head, Limits, Loaded, Operation, Result};
 use copyseg_local::{Writer, resolve};
 use futures::TryStreamExt;
+use futures::future::BoxFuture;
 
 use crate::load;
 use crate::options::SledOptions;
@@ -142,6 +143,10 @@ impl Catalog for SledCatalog {
 
     async fn close(&self) -> Result<()> {
         self.writer.close().await
+    }
+
+    fn spawn_committer(&self, committer: BoxFuture<'static, ()>) {
+        self.writer.spawn_committer(committer);
     }
 }
 

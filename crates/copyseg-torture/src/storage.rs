@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use copyseg_core::{Batch, Catalog, Head, Limits, Loaded, MemoryCatalog, Operation, Result};
 use copyseg_redb::{RedbCatalog, RedbOptions};
 use copyseg_sled::{SledCatalog, SledOptions};
+use futures::future::BoxFuture;
 use tempfile::TempDir;
 
 use crate::visible::records;
@@ -134,5 +135,9 @@ impl Catalog for Tight {
 
     async fn close(&self) -> Result<()> {
         self.inner.close().await
+    }
+
+    fn spawn_committer(&self, committer: BoxFuture<'static, ()>) {
+        self.inner.spawn_committer(committer);
     }
 }

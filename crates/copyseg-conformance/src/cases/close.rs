@@ -1,7 +1,10 @@
 //! Letting go of the storage.
 
+use std::sync::Arc;
+
 use copyseg_core::ErrorKind;
 use futures::future::join;
+use tokio::sync::oneshot;
 
 use crate::fixture::Fixture;
 use crate::writer::{Writer, begin, job, put};
@@ -58,5 +61,24 @@ pub async fn a_close_waits_for_commits_under_way(fixture: &dyn Fixture) {
         writer.catalog = fixture.open().await;
         writer.assert_stored().await;
     }
+    writer.assert_durable().await;
+}
+
+/// A committer finds out by its next commit that the catalog was closed behind it, and is not left behind.
+pub async fn a_spawned_committer_goes_on_after_a_close(fixture: &dyn Fixture) {
+    let mut writer = Writer::acquire(fixture).await;
+    let commit = writer.prepare([put(job(1), "refused")]);
+    let (start, started) = oneshot::channel::<()>();
+    let (answer, answered) = oneshot::channel();
+    let catalog = Arc::clone(&writer.catalog);
+    writer.catalog.spawn_committer(Box::pin(async move {
+        started.await.expect("it is told to start");
+        let _ = answer.send(commit.send(&*catalog).await);
+    }));
+    writer.catalog.close().await.expect("a store can be closed");
+    start.send(()).expect("it waits");
+    let refused = answered.await.expect("it runs to its end");
+    assert_eq!(refused.map_err(|error| error.kind()), Err(ErrorKind::Closed));
+    writer.catalog = fixture.open().await;
     writer.assert_durable().await;
 }

@@ -1,7 +1,11 @@
 //! What a commit writes, and when it writes nothing.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use copyseg_core::{Batch, ErrorKind, Head, RecordCounts, RecordKind, Revision};
 use futures::future::join_all;
+use tokio::sync::oneshot;
 
 use crate::fixture::Fixture;
 use crate::writer::{Writer, assert_turns_for_others, delete, job, key, put, task};
@@ -126,4 +130,36 @@ pub async fn any_sequence_of_batches_leaves_what_it_wrote(fixture: &dyn Fixture)
 pub async fn a_commit_lets_other_tasks_run(fixture: &dyn Fixture) {
     let mut writer = Writer::acquire(fixture).await;
     assert_turns_for_others(async || writer.commit([put(job(1), [0; 1000])]).await).await;
+}
+
+/// The committer of a manager commits and waits, on the runtime of its manager or where the catalog has its thread.
+pub async fn a_spawned_committer_commits(fixture: &dyn Fixture) {
+    let mut writer = Writer::acquire(fixture).await;
+    let commit = writer.prepare([put(job(1), "by the committer")]);
+    let (start, started) = oneshot::channel::<()>();
+    let (answer, answered) = oneshot::channel();
+    let (catalog, sent) = (Arc::clone(&writer.catalog), commit.clone());
+    writer.catalog.spawn_committer(Box::pin(async move {
+        started.await.expect("it is told to start");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let _ = answer.send(sent.send(&*catalog).await);
+    }));
+    writer.assert_stored().await;
+    start.send(()).expect("it waits");
+    answered.await.expect("it runs to its end").expect("a commit on the head is taken");
+    writer.note(&commit);
+    writer.assert_durable().await;
+}
+
+/// What happens to one manager is nothing to the catalog.
+pub async fn a_spawned_committer_may_panic(fixture: &dyn Fixture) {
+    let mut writer = Writer::acquire(fixture).await;
+    let (ended, end) = oneshot::channel::<()>();
+    writer.catalog.spawn_committer(Box::pin(async move {
+        let _ended = ended;
+        std::panic::resume_unwind(Box::new("a committer"));
+    }));
+    assert!(end.await.is_err(), "it is dropped");
+    writer.commit([put(job(1), "after the panic")]).await;
+    writer.assert_durable().await;
 }

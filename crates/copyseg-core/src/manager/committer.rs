@@ -1,18 +1,18 @@
-//! The committer: a task of its own that commits what was accepted, one batch at a time, and publishes what became
-//! durable.
+//! The committer: a task of its own, run where the catalog wants it, that commits what was accepted, one batch at a time,
+//! and publishes what became durable.
 
 mod hidden_records;
-mod published;
+mod answers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::join;
 use tokio::sync::broadcast;
 use tracing::{debug, error, warn};
 
+pub(super) use self::answers::Answers;
+use self::answers::Published;
 use self::hidden_records::HiddenRecords;
-use self::published::Published;
 use super::queue::Item;
 use super::recovery::Recovered;
 use super::{Accepted, Shared, backoff, stopped, unknown};
@@ -44,7 +44,9 @@ pub(super) struct Committer {
     sweeping: bool,
     /// How long the last commit took.
     took: Duration,
-    published: Published,
+    /// How many callers the last commit answered.
+    answered: usize,
+    answers: Answers,
     /// Answers whoever waits and refuses whoever comes, however this ends: a catalog may panic, and the runtime may
     /// end before this has run at all.
     _end: End,
@@ -63,7 +65,7 @@ enum Outcome {
 }
 
 impl Committer {
-    pub(super) fn new(shared: Arc<Shared>, recovered: Recovered) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, recovered: Recovered, answers: Answers) -> Self {
         let _end = End(Arc::clone(&shared));
         Self {
             shared,
@@ -71,7 +73,8 @@ impl Committer {
             hidden: HiddenRecords::new(recovered.hidden, recovered.orphans),
             sweeping: true,
             took: Duration::ZERO,
-            published: Published::default(),
+            answered: 0,
+            answers,
             _end,
         }
     }
@@ -80,9 +83,6 @@ impl Committer {
         loop {
             self.let_callers_return().await;
             let (items, batch, state) = self.gather();
-            if items.is_empty() {
-                self.published = Published::default();
-            }
             if items.is_empty() && batch.operations().is_empty() {
                 if self.is_over() {
                     break;
@@ -110,15 +110,15 @@ impl Committer {
         }
     }
 
-    /// Answers the callers of the last commit and gives them a moment to come with their next change, so that it goes
-    /// with the changes of those who came during that commit. Else busy writers fall into two halves that take turns, and
-    /// each waits for two commits.
+    /// Gives the callers of the last commit a moment to come with their next change, so that it goes with the changes of
+    /// those who came during that commit. Else busy writers fall into two halves that take turns, and each waits for two
+    /// commits.
     ///
     /// It waits only where that is cheap: where those who are missing can be back, one after the other, within a small
-    /// share of the time that the last commit took. Otherwise the next commit starts at once, and they are answered and
-    /// prepare their changes beside it.
+    /// share of the time that the last commit took. Otherwise the next commit starts at once, and they prepare their
+    /// changes beside it.
     async fn let_callers_return(&mut self) {
-        let answered = self.published.items.len();
+        let answered = std::mem::take(&mut self.answered);
         let queued = || self.shared.accepted.lock().queue.len();
         let waiting = queued();
         // One batch takes no more than this, so that a fuller queue gains nothing.
@@ -130,7 +130,6 @@ impl Committer {
         }
         // Not by the clock that was injected: while a test holds that still, this would go on for ever.
         let end = Instant::now() + patience;
-        self.published.answer();
         loop {
             tokio::task::yield_now().await;
             if queued() >= enough || Instant::now() >= end {
@@ -195,16 +194,7 @@ impl Committer {
         let mut unsettled = false;
         let mut told = String::new();
         for attempt in 0.. {
-            let published = std::mem::take(&mut self.published);
-            let meanwhile = async {
-                // Whoever sends the request goes first: a thread of the catalog, which may have been given this processor,
-                // or a task on this thread.
-                std::thread::yield_now();
-                tokio::task::yield_now().await;
-                drop(published);
-            };
-            let committed = catalog.commit(&self.head, &next, batch);
-            let error = match join(committed, meanwhile).await.0 {
+            let error = match catalog.commit(&self.head, &next, batch).await {
                 Ok(()) => break,
                 Err(error) if error.kind() == ErrorKind::Fenced => match catalog.head().await {
                     Ok(head) if head == next => break,
@@ -276,7 +266,8 @@ impl Committer {
                 let _ = sender.send(change);
             }
         }
-        self.published = Published { items, _outdated: outdated };
+        self.answered = items.len();
+        self.answers.give(Published { items, _outdated: outdated });
     }
 
     /// A batch that storage refused takes every transaction with it that was accepted on top of it.

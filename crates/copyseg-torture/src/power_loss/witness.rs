@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use copyseg_core::{Batch, Catalog, Head, Limits, Loaded, Operation, RecordKey, Result};
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 use super::Disk;
@@ -126,5 +127,9 @@ impl Catalog for Witness {
 
     async fn close(&self) -> Result<()> {
         self.inner.close().await
+    }
+
+    fn spawn_committer(&self, committer: BoxFuture<'static, ()>) {
+        self.inner.spawn_committer(committer);
     }
 }

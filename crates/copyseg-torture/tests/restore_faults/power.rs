@@ -11,6 +11,7 @@ use copyseg_core::{
     Batch, Catalog, Head, JobFilter, JobState, Limits, Loaded, Result, Snapshot, TaskFilter, TaskState,
 };
 use copyseg_restore::{DiskCall, DiskHook};
+use futures::future::BoxFuture;
 
 use crate::scene::files_of;
 
@@ -166,5 +167,9 @@ impl Catalog for Acknowledging {
 
     async fn close(&self) -> Result<()> {
         self.inner.close().await
+    }
+
+    fn spawn_committer(&self, committer: BoxFuture<'static, ()>) {
+        self.inner.spawn_committer(committer);
     }
 }
