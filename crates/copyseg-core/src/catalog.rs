@@ -287,8 +287,7 @@ impl Loaded {
 /// - `concurrent_commits_on_one_head_have_one_winner`: the others are `Fenced`.
 /// - `the_next_head_is_stored_as_given`: what is in it, counts included, is the caller's business.
 /// - `any_sequence_of_batches_leaves_what_it_wrote`: no record is lost, and none comes back.
-/// - `a_commit_lets_other_tasks_run`: it never blocks the thread that it is called on, but for the thread that
-///   [`spawn_committer`](Self::spawn_committer) uses.
+/// - `a_commit_lets_other_tasks_run`: it never blocks the thread that it is called on.
 /// - `a_spawned_committer_commits`: wherever it runs, and can wait for other tasks and for time to pass.
 /// - `a_spawned_committer_may_panic`: it hinders no other call.
 ///
@@ -348,10 +347,13 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// Waits for calls under way and lets go of the storage, so that it can be opened again at once.
     async fn close(&self) -> Result<()>;
 
-    /// Starts `committer`, the task of a manager that calls [`commit`](Self::commit), on the runtime of the caller. A
-    /// catalog with a thread of its own runs it there instead, so that no other thread has to be woken between one commit
-    /// and the next.
-    fn spawn_committer(&self, committer: BoxFuture<'static, ()>) {
-        drop(tokio::spawn(committer));
-    }
+    /// Starts `committer`, the task of a manager that calls [`commit`](Self::commit), as a task of tokio that can wait for
+    /// time to pass. It is called on the runtime of the manager: `drop(tokio::spawn(committer))` is all that most catalogs
+    /// need.
+    ///
+    /// A catalog that commits on a thread of its own spawns it there, so that no other thread has to be woken between one
+    /// commit and the next. The committer holds the catalog, and may be the last who does: it is then dropped on that
+    /// thread, which must neither be waited for nor be ended by that drop. A catalog around this one passes the committer
+    /// on; its own `commit` then runs on that thread, and should not block it for long.
+    fn spawn_committer(&self, committer: BoxFuture<'static, ()>);
 }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use copyseg_core::{
     Batch, Catalog, Error, ErrorKind, Follow, Following, Head, JobId, Limits, Loaded, MetaManager, Result,
 };
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{RwLock, RwLockReadGuard};
 use tokio::time::Instant;
@@ -156,6 +157,10 @@ impl Catalog for EtcdCatalog {
         }
         self.gate.0.write().await.take();
         Ok(())
+    }
+
+    fn spawn_committer(&self, committer: BoxFuture<'static, ()>) {
+        drop(tokio::spawn(committer));
     }
 }
 

@@ -6,13 +6,15 @@ use std::thread;
 
 use copyseg_core::{Batch, Error, ErrorKind, Head, Result};
 use futures::future::BoxFuture;
-use tokio::runtime;
+use tokio::runtime::{self, Runtime};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{Lasting, guard};
 
 /// Calls that may wait for the thread before further ones wait for a place.
 const QUEUE_MAX: usize = 64;
+
+const NOT_STARTED: &str = "cannot open the catalog: no thread could be started for it, try again";
 
 /// Where a store is opened, and opened again after a failure. Every call runs on the thread that owns the store.
 pub trait Storage: Send + 'static {
@@ -80,27 +82,28 @@ impl<S: Storage> Writer<S> {
     /// # Errors
     /// Those of `storage` and of [`Storage::open`], and [`Unavailable`](ErrorKind::Unavailable) if no thread starts.
     pub async fn start(storage: impl FnOnce() -> Result<S> + Send + 'static) -> Result<Self> {
-        let failed = "cannot open the catalog: no thread could be started for it, try again";
-        let not_started = |error| Error::with_source(ErrorKind::Unavailable, failed, error);
-        let runtime = runtime::Builder::new_current_thread().enable_time().build().map_err(not_started)?;
-        let handle = runtime.handle().clone();
         let (calls, receiver) = mpsc::channel(QUEUE_MAX);
         let (opened, answer) = oneshot::channel();
         let closed = Closed::default();
         let closing = Arc::clone(&closed);
-        let run = move || match storage().and_then(|storage| Owner::open(storage, closing)) {
-            Ok(mut owner) => {
-                if opened.send(Ok(owner.storage.name())).is_ok() {
-                    runtime.block_on(owner.run(receiver));
+        let run = move || match runtime().and_then(|runtime| Ok((runtime, Owner::open(storage()?, closing)?)))
+        {
+            Ok((runtime, mut owner)) => {
+                if opened.send(Ok((owner.storage.name(), runtime.handle().clone()))).is_ok() {
+                    owner.run(&runtime, receiver);
                 }
                 owner.let_go();
             }
             Err(error) => drop(opened.send(Err(error))),
         };
-        thread::Builder::new().name(format!("copyseg-{}", S::ENGINE)).spawn(run).map_err(not_started)?;
-        let name =
-            answer.await.map_err(|error| Error::with_source(ErrorKind::Unavailable, failed, error))??;
-        Ok(Self { calls, runtime: handle, name: name.into(), closed })
+        thread::Builder::new()
+            .name(format!("copyseg-{}", S::ENGINE))
+            .spawn(run)
+            .map_err(|error| Error::with_source(ErrorKind::Unavailable, NOT_STARTED, error))?;
+        let (name, runtime) = answer
+            .await
+            .map_err(|error| Error::with_source(ErrorKind::Unavailable, NOT_STARTED, error))??;
+        Ok(Self { calls, runtime, name: name.into(), closed })
     }
 
     /// Runs `work` on the thread. Once the thread has taken it, it runs whether or not anybody waits for the answer.
@@ -125,7 +128,7 @@ impl<S: Storage> Writer<S> {
         drop(self.runtime.spawn(committer));
     }
 
-    /// Lets go of the store, after the calls before this one, and ends the thread. Closing twice is fine.
+    /// Lets go of the store, after the calls before this one. The thread ends with the last handle. Closing twice is fine.
     ///
     /// # Errors
     /// None today.
@@ -218,8 +221,16 @@ impl<S: Storage> Owner<S> {
 
     /// Goes on after a close, as long as there is a handle: a call has to find out that it is closed, and a committer has
     /// to come to its end.
-    async fn run(&mut self, mut calls: mpsc::Receiver<Call<S>>) {
-        while let Some(call) = calls.recv().await {
+    fn run(&mut self, runtime: &Runtime, mut calls: mpsc::Receiver<Call<S>>) {
+        let mut next = || {
+            runtime.block_on(async {
+                // A committer that has just been answered goes before the next call.
+                tokio::task::yield_now().await;
+                calls.recv().await
+            })
+        };
+        // Not on the runtime, where an engine could not block as it likes.
+        while let Some(call) = next() {
             if self.closed.get().is_none() {
                 call(self);
             }
@@ -257,6 +268,12 @@ impl<S: Storage> Owner<S> {
             tracing::warn!("{}", error.chain());
         }
     }
+}
+
+/// For the thread that it is made on.
+fn runtime() -> Result<Runtime> {
+    let built = runtime::Builder::new_current_thread().enable_time().build();
+    built.map_err(|error| Error::with_source(ErrorKind::Unavailable, NOT_STARTED, error))
 }
 
 fn closed(name: &str) -> Error {

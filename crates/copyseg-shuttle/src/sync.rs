@@ -1,7 +1,6 @@
 //! The channels of `tokio`, its semaphore and its notification.
 
 pub mod broadcast;
-pub mod mpsc;
 pub mod oneshot;
 pub mod watch;
 

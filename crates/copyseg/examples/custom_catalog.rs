@@ -13,6 +13,7 @@ use copyseg::{
     Batch, Catalog, Error, ErrorKind, Head, Limits, Loaded, ManagerOptions, MetaManager, NewJob, Operation,
     Record, RecordKey, RecordKind, Result, Snapshot,
 };
+use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 
 /// Records by the number of their kind and their id.
@@ -105,6 +106,10 @@ impl Catalog for FileCatalog {
             Ok(())
         });
         call.await.or_else(|error| if error.kind() == ErrorKind::Closed { Ok(()) } else { Err(error) })
+    }
+
+    fn spawn_committer(&self, committer: BoxFuture<'static, ()>) {
+        drop(tokio::spawn(committer));
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::broadcast;
@@ -170,6 +171,10 @@ impl Catalog for MemoryCatalog {
         let _calls_under_way = self.store.lock();
         self.closed.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn spawn_committer(&self, committer: BoxFuture<'static, ()>) {
+        drop(tokio::spawn(committer));
     }
 }
 

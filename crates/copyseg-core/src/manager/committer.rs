@@ -46,6 +46,7 @@ pub(super) struct Committer {
     took: Duration,
     /// How many callers the last commit answered.
     answered: usize,
+    /// Before what says that everybody has been answered.
     answers: Answers,
     /// Answers whoever waits and refuses whoever comes, however this ends: a catalog may panic, and the runtime may
     /// end before this has run at all.
@@ -267,7 +268,9 @@ impl Committer {
             }
         }
         self.answered = items.len();
-        self.answers.give(Published { items, _outdated: outdated });
+        if !items.is_empty() {
+            self.answers.give(Published { items, _outdated: outdated });
+        }
     }
 
     /// A batch that storage refused takes every transaction with it that was accepted on top of it.

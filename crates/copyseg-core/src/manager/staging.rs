@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::{MetaManager, Work, check_not_in_closure, unknown};
-use crate::catalog::{Limits, Operation};
+use super::{MetaManager, Shared, Work, check_not_in_closure, unknown};
+use crate::catalog::{Limits, Operation, RecordKey};
 use crate::error::{ErrorKind, Result};
 use crate::id::JobId;
 use crate::job::{Job, NewJob};
@@ -40,23 +40,16 @@ impl MetaManager {
     }
 
     async fn stage_job(&self, job: NewJob, tasks: Vec<NewTask>) -> Result<JobId> {
-        let mut reserved = Vec::new();
+        let mut reserved = Reserved { shared: &self.shared, keys: Vec::new() };
         let prepared = self.transact(|txn| {
             let (job, tasks) = txn.prepare_job(job, tasks)?;
             let records = encode(&job, &tasks)?;
-            reserved = tasks.iter().map(|task| task_key(task.id)).chain([job_key(job.id)]).collect();
-            txn.reserve(reserved.iter().copied());
+            reserved.keys = tasks.iter().map(|task| task_key(task.id)).chain([job_key(job.id)]).collect();
+            txn.reserve(reserved.keys.iter().copied());
             Ok((job, tasks.into_iter().map(Arc::new).collect(), records))
         });
-        let result = match prepared.await {
-            Ok((job, tasks, records)) => self.store_staged(job, tasks, records).await,
-            Err(error) => Err(error),
-        };
-        let mut accepted = self.shared.accepted.lock();
-        for key in &reserved {
-            accepted.reserved.remove(key);
-        }
-        result
+        let (job, tasks, records) = prepared.await?;
+        self.store_staged(job, tasks, records).await
     }
 
     async fn store_staged(&self, job: Job, tasks: Vec<Arc<Task>>, records: Vec<Operation>) -> Result<JobId> {
@@ -89,6 +82,21 @@ impl MetaManager {
 
     async fn store_batch(&self, batch: &mut Vec<Operation>) -> Result<()> {
         self.shared.submit(Work { operations: std::mem::take(batch), ..Work::default() }).await
+    }
+}
+
+/// Ids that nobody else may use. Given back also where the addition ends with its runtime, which the manager may outlive.
+struct Reserved<'a> {
+    shared: &'a Shared,
+    keys: Vec<RecordKey>,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        let mut accepted = self.shared.accepted.lock();
+        for key in &self.keys {
+            accepted.reserved.remove(key);
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use copyseg_core::{
     MemoryCatalog, MetaManager, NewJob, Result, Revision,
 };
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use rstest::rstest;
 
 use super::{Fixture, job, open, stored, task, until_idle, visible};
@@ -234,6 +235,27 @@ async fn dropping_the_last_handle_does_not_block_and_what_was_accepted_is_still_
     super::eventually(async || stored(&store).await.jobs[0].reason == "accepted").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_returns_after_everybody_was_answered() {
+    for _ in 0..500 {
+        let meta = open(&MemoryCatalog::new()).await;
+        meta.add_job(job(1), vec![]).await.unwrap();
+        let mut waiting = Vec::new();
+        for rows in 0..64 {
+            let mut update = Box::pin(meta.update_job(JobId(1), [JobAction::Rows(rows)]));
+            if futures::poll!(&mut update).is_pending() {
+                waiting.push(update);
+            }
+        }
+        meta.close().await.unwrap();
+        for update in waiting {
+            let answer = update.now_or_never().expect("a close leaves nobody waiting");
+            // Not all had their turn before it.
+            assert!(answer.map_or_else(|error| error.kind() == ErrorKind::Closed, |_| true));
+        }
+    }
+}
+
 /// A catalog that does this before each commit.
 pub(crate) struct HookedCatalog<F>(pub(crate) MemoryCatalog, pub(crate) F);
 
@@ -263,6 +285,10 @@ impl<F: Fn() -> Result<()> + Send + Sync> Catalog for HookedCatalog<F> {
     }
     async fn close(&self) -> Result<()> {
         self.0.close().await
+    }
+
+    fn spawn_committer(&self, committer: BoxFuture<'static, ()>) {
+        drop(tokio::spawn(committer));
     }
 }
 

@@ -9,6 +9,7 @@ use copyseg_shuttle_core::{
     Batch, Catalog, Error, ErrorKind, Head, Job, JobAction, JobId, Limits, Loaded, ManagerOptions,
     MemoryCatalog, MetaManager, NewJob, Result, Snapshot,
 };
+use futures::future::BoxFuture;
 
 /// How a commit fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,5 +180,9 @@ impl Catalog for Store {
 
     async fn close(&self) -> Result<()> {
         self.memory.close().await
+    }
+
+    fn spawn_committer(&self, committer: BoxFuture<'static, ()>) {
+        drop(spawn(committer));
     }
 }

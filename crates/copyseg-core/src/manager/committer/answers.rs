@@ -1,39 +1,98 @@
 //! What follows the publication of a batch, and is not to hold the next one up.
 
-use tokio::sync::mpsc;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::manager::queue::Item;
 use crate::snapshot::Snapshot;
 
-/// A task on the runtime of the manager, where its callers probably are: it answers them while the committer goes on.
-pub(in crate::manager) struct Answers(mpsc::UnboundedSender<Published>);
+/// Leaves the callers of a batch to a task on the runtime of the manager, where they probably are. Whom it has not
+/// answered when this is dropped, this answers.
+pub(in crate::manager) struct Answers(Arc<Waiting>);
 
 /// What is left to do about a batch that is durable and visible: its callers are answered, and then what is shown no
-/// longer is let go of. It takes long, and is done by dropping this.
+/// longer is let go of, which takes long.
 pub(super) struct Published {
     pub(super) items: Vec<Item>,
     /// The state that is shown no longer.
     pub(super) _outdated: Option<Snapshot>,
 }
 
+struct Waiting {
+    /// `None` once the task or the committer has ended, after which whoever comes is answered at once. They answer under
+    /// this lock, so that nobody is still being answered at that end.
+    published: Mutex<Option<Vec<Published>>>,
+    more: Notify,
+}
+
 impl Answers {
-    /// The task ends after the committer.
+    /// Starts the task, which ends after the committer.
     pub(in crate::manager) fn start() -> Self {
-        // Bounded by the places in the queue, which callers keep until they are answered.
-        let (sender, mut receiver) = mpsc::unbounded_channel::<Published>();
-        tokio::spawn(async move {
-            while let Some(mut published) = receiver.recv().await {
-                published.answer();
+        let waiting = Arc::new(Waiting { published: Mutex::new(Some(Vec::new())), more: Notify::new() });
+        // The runtime may end before the committer, and drops the task then.
+        let task = EndsWaiting(Arc::clone(&waiting));
+        tokio::spawn(async move { task.0.answer().await });
+        Self(waiting)
+    }
+
+    pub(super) fn give(&self, published: Published) {
+        let refused = match &mut *self.0.published.lock() {
+            Some(waiting) => {
+                waiting.push(published);
+                None
+            }
+            None => Some(published),
+        };
+        drop(refused);
+        self.0.more.notify_one();
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.0.end();
+        self.0.more.notify_one();
+    }
+}
+
+struct EndsWaiting(Arc<Waiting>);
+
+impl Drop for EndsWaiting {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl Waiting {
+    async fn answer(&self) {
+        while let Some(answered) = self.answer_all() {
+            if answered.is_empty() {
+                self.more.notified().await;
+            } else {
                 // Those who were answered go on first, on this thread.
                 tokio::task::yield_now().await;
             }
-        });
-        Self(sender)
+        }
     }
 
-    /// Where the runtime has ended, and the task with it, this does its work.
-    pub(super) fn give(&self, published: Published) {
-        drop(self.0.send(published));
+    /// `None` after the end.
+    fn answer_all(&self) -> Option<Vec<Published>> {
+        let mut waiting = self.published.lock();
+        let mut answered = std::mem::take(waiting.as_mut()?);
+        answered.iter_mut().for_each(Published::answer);
+        Some(answered)
+    }
+
+    fn end(&self) {
+        let rest = {
+            let mut waiting = self.published.lock();
+            let mut rest = waiting.take();
+            rest.iter_mut().flatten().for_each(Published::answer);
+            rest
+        };
+        drop(rest);
     }
 }
 
