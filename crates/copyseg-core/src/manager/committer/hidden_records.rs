@@ -38,8 +38,7 @@ impl HiddenRecords {
     /// Enters a batch that was applied, and the works it was built from, in the order they were accepted.
     pub(super) fn applied<'a>(&mut self, batch: &Batch, works: impl IntoIterator<Item = &'a Work>) {
         for operation in batch.operations() {
-            self.garbage.remove(&operation.key());
-            self.all.remove(&operation.key());
+            self.remove(operation.key());
         }
         for work in works {
             self.enter(work);
@@ -51,16 +50,14 @@ impl HiddenRecords {
         self.discard(work.orphaned.iter().copied().map(task_key));
         for operation in &work.operations {
             let key = operation.key();
-            self.garbage.remove(&key);
+            self.remove(key);
             let shown = work.changes.is_some() && key.kind != RecordKind::Store;
             if matches!(operation, Operation::Put(..)) && !shown {
                 self.all.insert(key);
-            } else {
-                self.all.remove(&key);
             }
         }
         for &task in &work.adopted {
-            self.all.remove(&task_key(task));
+            self.remove(task_key(task));
         }
         self.abandon(&work.abandoned);
     }
@@ -70,6 +67,14 @@ impl HiddenRecords {
         let keys = tasks.iter().copied().map(task_key);
         let stored: Vec<_> = keys.filter(|key| self.all.contains(key)).collect();
         self.discard(stored);
+    }
+
+    fn remove(&mut self, key: RecordKey) {
+        // Mostly there is none, and a set computes a hash to find that out.
+        if !self.all.is_empty() {
+            self.garbage.remove(&key);
+            self.all.remove(&key);
+        }
     }
 
     fn discard(&mut self, keys: impl IntoIterator<Item = RecordKey>) {
