@@ -44,8 +44,8 @@ pub(super) struct Committer {
     sweeping: bool,
     /// How long the last commit took.
     took: Duration,
-    /// How many callers the last commit answered.
-    answered: usize,
+    /// The last batch, until it is left to those who answer its callers.
+    published: Option<Published>,
     /// Before what says that everybody has been answered.
     answers: Answers,
     /// Answers whoever waits and refuses whoever comes, however this ends: a catalog may panic, and the runtime may
@@ -74,7 +74,7 @@ impl Committer {
             hidden: HiddenRecords::new(recovered.hidden, recovered.orphans),
             sweeping: true,
             took: Duration::ZERO,
-            answered: 0,
+            published: None,
             answers,
             _end,
         }
@@ -84,6 +84,8 @@ impl Committer {
         loop {
             self.let_callers_return().await;
             let (items, batch, state) = self.gather();
+            // Not before, because those who are answered come for the lock.
+            self.answer();
             if items.is_empty() && batch.operations().is_empty() {
                 if self.is_over() {
                     break;
@@ -111,16 +113,17 @@ impl Committer {
         }
     }
 
-    /// Gives the callers of the last commit a moment to come with their next change, so that it goes with the changes of
-    /// those who came during that commit. Else busy writers fall into two halves that take turns, and each waits for two
-    /// commits.
+    /// Answers the callers of the last commit and gives them a moment to come with their next change, so that it goes
+    /// with the changes of those who came during that commit. Else busy writers fall into two halves that take turns, and
+    /// each waits for two commits.
     ///
     /// It waits only where that is cheap: where those who are missing can be back, one after the other, within a small
-    /// share of the time that the last commit took. Otherwise the next commit starts at once, and they prepare their
-    /// changes beside it.
+    /// share of the time that the last commit took. Otherwise the next commit starts at once, and they are answered and
+    /// prepare their changes beside it.
     async fn let_callers_return(&mut self) {
-        let answered = std::mem::take(&mut self.answered);
-        let queued = || self.shared.accepted.lock().queue.len();
+        let answered = self.published.as_ref().map_or(0, |published| published.items.len());
+        let shared = Arc::clone(&self.shared);
+        let queued = || shared.accepted.lock().queue.len();
         let waiting = queued();
         // One batch takes no more than this, so that a fuller queue gains nothing.
         let enough = (answered + waiting).min(self.shared.limits.operations_max);
@@ -131,11 +134,18 @@ impl Committer {
         }
         // Not by the clock that was injected: while a test holds that still, this would go on for ever.
         let end = Instant::now() + patience;
+        self.answer();
         loop {
             tokio::task::yield_now().await;
             if queued() >= enough || Instant::now() >= end {
                 return;
             }
+        }
+    }
+
+    fn answer(&mut self) {
+        if let Some(published) = self.published.take() {
+            self.answers.give(published);
         }
     }
 
@@ -267,10 +277,7 @@ impl Committer {
                 let _ = sender.send(change);
             }
         }
-        self.answered = items.len();
-        if !items.is_empty() {
-            self.answers.give(Published { items, _outdated: outdated });
-        }
+        self.published = (!items.is_empty()).then_some(Published { items, _outdated: outdated });
     }
 
     /// A batch that storage refused takes every transaction with it that was accepted on top of it.
