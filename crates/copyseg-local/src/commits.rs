@@ -77,6 +77,10 @@ fn fenced(name: &str, head: Head, expected: Head) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex, mpsc};
+
+    use tokio::sync::oneshot;
+
     use super::*;
     use crate::error::is_panic;
     use crate::writer::Closed;
@@ -126,6 +130,39 @@ mod tests {
                 caller.await.unwrap();
             }
         }
+    }
+
+    /// What became durable is shown before others have the thread, who may need it for long.
+    #[tokio::test]
+    async fn a_committer_goes_on_before_the_calls_that_came_during_its_commit() {
+        let writer = Writer::start(|| Ok(Memory(Head::default()))).await.unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let note = |who: &'static str| {
+            let order = Arc::clone(&order);
+            move || order.lock().unwrap().push(who)
+        };
+        let (started, has_started) = oneshot::channel();
+        let (finish, may_finish) = mpsc::channel::<()>();
+        let (committing, published) = (writer.clone(), note("committer"));
+        writer.spawn_committer(Box::pin(async move {
+            let commit = committing.call(move |_| {
+                started.send(()).unwrap();
+                may_finish.recv().unwrap();
+                Ok(())
+            });
+            commit.await.unwrap();
+            published();
+        }));
+        has_started.await.unwrap();
+        let called = note("call");
+        let mut call = std::pin::pin!(writer.call(move |_| {
+            called();
+            Ok(())
+        }));
+        assert!(futures::poll!(&mut call).is_pending(), "it is queued");
+        finish.send(()).unwrap();
+        call.await.unwrap();
+        assert_eq!(*order.lock().unwrap(), ["committer", "call"]);
     }
 
     /// Sent again, such a commit would panic again, and its callers would wait for ever.

@@ -14,8 +14,6 @@ use crate::error::{Lasting, guard};
 /// Calls that may wait for the thread before further ones wait for a place.
 const QUEUE_MAX: usize = 64;
 
-const NOT_STARTED: &str = "cannot open the catalog: no thread could be started for it, try again";
-
 /// Where a store is opened, and opened again after a failure. Every call runs on the thread that owns the store.
 pub trait Storage: Send + 'static {
     /// What is open.
@@ -96,13 +94,8 @@ impl<S: Storage> Writer<S> {
             }
             Err(error) => drop(opened.send(Err(error))),
         };
-        thread::Builder::new()
-            .name(format!("copyseg-{}", S::ENGINE))
-            .spawn(run)
-            .map_err(|error| Error::with_source(ErrorKind::Unavailable, NOT_STARTED, error))?;
-        let (name, runtime) = answer
-            .await
-            .map_err(|error| Error::with_source(ErrorKind::Unavailable, NOT_STARTED, error))??;
+        thread::Builder::new().name(format!("copyseg-{}", S::ENGINE)).spawn(run).map_err(not_started)?;
+        let (name, runtime) = answer.await.map_err(not_started)??;
         Ok(Self { calls, runtime, name: name.into(), closed })
     }
 
@@ -272,8 +265,12 @@ impl<S: Storage> Owner<S> {
 
 /// For the thread that it is made on.
 fn runtime() -> Result<Runtime> {
-    let built = runtime::Builder::new_current_thread().enable_time().build();
-    built.map_err(|error| Error::with_source(ErrorKind::Unavailable, NOT_STARTED, error))
+    runtime::Builder::new_current_thread().enable_time().build().map_err(not_started)
+}
+
+fn not_started(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    let message = "cannot open the catalog: no thread could be started for it, try again";
+    Error::with_source(ErrorKind::Unavailable, message, error)
 }
 
 fn closed(name: &str) -> Error {
