@@ -57,6 +57,8 @@ pub(crate) struct WriteSet {
     pub(crate) operations: Vec<Operation>,
     /// What subscribers are told.
     pub(crate) changes: Changes,
+    /// The tasks that it gave to a worker, who still has them at its end.
+    pub(crate) claimed: Vec<TaskId>,
     /// Tasks whose job was removed: their records have to follow.
     pub(crate) orphaned: Vec<TaskId>,
     /// Tasks whose records were staged before and now belong to a job.
@@ -159,10 +161,12 @@ impl<'a> Txn<'a> {
         limits.check(&operations.iter().cloned().collect::<Batch>())?;
         self.state.set_revision(self.revision);
         self.finished = true;
+        let claimed = self.claimed(&tasks);
         Ok(Some(WriteSet {
             before: mem::take(&mut self.before),
             operations,
             changes: Changes { revision: self.revision, jobs, tasks },
+            claimed,
             orphaned: mem::take(&mut self.orphaned),
             adopted: mem::take(&mut self.adopted),
         }))
@@ -204,6 +208,15 @@ impl<'a> Txn<'a> {
             changes.push((id, task));
         }
         Ok((operations, changes))
+    }
+
+    fn claimed(&self, tasks: &Changed<TaskId, Task>) -> Vec<TaskId> {
+        let claim = |task: &Option<Arc<Task>>| task.as_ref().and_then(|task| task.claim());
+        // Both are in the order of ids.
+        let changed = tasks.iter().zip(self.before.tasks.values());
+        let claimed =
+            changed.filter(|((_, after), before)| claim(after).is_some_and(|it| claim(before) != Some(it)));
+        claimed.map(|((id, _), _)| *id).collect()
     }
 
     /// The one way in which a transaction adds a job or changes its record.

@@ -88,8 +88,8 @@ impl Shared {
 
 impl Accepted {
     fn take(&mut self, writes: WriteSet, place: OwnedSemaphorePermit) -> Durable {
-        let WriteSet { before, operations, changes, orphaned, adopted } = writes;
-        let work = Work { operations, changes: Some(changes), orphaned, adopted, ..Work::default() };
+        let WriteSet { before, operations, changes, claimed, orphaned, adopted } = writes;
+        let work = Work { operations, changes: Some(changes), claimed, orphaned, adopted, ..Work::default() };
         let (item, durable) = waiting(work, place);
         self.queue.push(item, || {
             let mut state_before = self.state.clone();

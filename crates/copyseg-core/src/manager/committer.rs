@@ -84,6 +84,7 @@ impl Committer {
         loop {
             self.let_callers_return().await;
             let (items, batch, state) = self.gather();
+            self.answers.let_commit_go_first(!items.is_empty());
             // Not before, because those who are answered come for the lock.
             self.answer();
             if items.is_empty() && batch.operations().is_empty() {
@@ -122,14 +123,17 @@ impl Committer {
     /// prepare their changes beside it.
     async fn let_callers_return(&mut self) {
         let answered = self.published.as_ref().map_or(0, |published| published.items.len());
+        let patience = (self.took / PATIENCE_SHARE).min(PATIENCE_MAX);
+        let all_return = RETURN_TIME.saturating_mul(u32::try_from(answered).unwrap_or(u32::MAX));
+        if answered == 0 || all_return > patience {
+            return;
+        }
         let shared = Arc::clone(&self.shared);
         let queued = || shared.accepted.lock().queue.len();
         let waiting = queued();
         // One batch takes no more than this, so that a fuller queue gains nothing.
         let enough = (answered + waiting).min(self.shared.limits.operations_max);
-        let patience = (self.took / PATIENCE_SHARE).min(PATIENCE_MAX);
-        let missing = u32::try_from(enough.saturating_sub(waiting)).unwrap_or(u32::MAX);
-        if missing == 0 || enough < 2 || RETURN_TIME.saturating_mul(missing) > patience {
+        if enough < 2 || waiting >= enough {
             return;
         }
         // Not by the clock that was injected: while a test holds that still, this would go on for ever.
@@ -205,6 +209,7 @@ impl Committer {
         let mut unsettled = false;
         let mut told = String::new();
         for attempt in 0.. {
+            self.answers.let_commit_go_first(false);
             let error = match catalog.commit(&self.head, &next, batch).await {
                 Ok(()) => break,
                 Err(error) if error.kind() == ErrorKind::Fenced => match catalog.head().await {
@@ -264,17 +269,18 @@ impl Committer {
     fn publish(&mut self, mut items: Vec<Item>, batch: &Batch, state: Snapshot) {
         self.sweeping = true;
         self.hidden.applied(batch, items.iter().map(|item| &item.work));
-        let changes: Vec<_> =
-            items.iter_mut().filter_map(|item| item.work.changes.take()).map(Arc::new).collect();
         let mut outdated = None;
-        if !changes.is_empty() {
+        if items.iter().any(|item| item.work.changes.is_some()) {
             let shared = &self.shared;
             let sender = shared.changes.lock();
             outdated = Some(Snapshot::clone(&shared.published.load()));
-            shared.heartbeats.publish(&shared.published, state, &changes, shared.options.clock.monotonic());
-            for change in changes {
-                // Nobody may be listening.
-                let _ = sender.send(change);
+            let works = items.iter().map(|item| &item.work);
+            shared.heartbeats.publish(&shared.published, state, works, shared.options.clock.monotonic());
+            // Where nobody listens they are freed with the items, by those who answer.
+            if sender.receiver_count() > 0 {
+                for changes in items.iter_mut().filter_map(|item| item.work.changes.take()) {
+                    let _ = sender.send(Arc::new(changes));
+                }
             }
         }
         self.published = (!items.is_empty()).then_some(Published { items, _outdated: outdated });

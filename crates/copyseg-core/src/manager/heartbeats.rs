@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::Changes;
+use super::queue::Work;
 use crate::error::Result;
 use crate::filter::TaskFilter;
 use crate::id::TaskId;
@@ -28,23 +28,23 @@ impl Heartbeats {
         Self { start, beats: Mutex::default() }
     }
 
-    /// Publishes `state`. Every claim that came into being with `changes` has its first beat.
-    pub(super) fn publish(
+    /// Publishes `state`. Every claim that came into being with `works` has its first beat; they are in the order in which
+    /// they were accepted.
+    pub(super) fn publish<'a>(
         &self,
         published: &ArcSwap<Snapshot>,
         state: Snapshot,
-        changes: &[Arc<Changes>],
+        works: impl IntoIterator<Item = &'a Work>,
         now: Duration,
     ) {
         let mut beats = self.beats.lock();
-        let before = published.load();
-        for (id, task) in changes.iter().flat_map(|changes| &changes.tasks) {
-            let claim = |task: &Arc<Task>| task.claim();
-            match task.as_ref().and_then(claim) {
-                Some(new) if before.task(*id).and_then(claim) != Some(new) => drop(beats.insert(*id, now)),
-                Some(_) => {}
-                None => drop(beats.remove(id)),
+        for work in works {
+            let changed = work.changes.iter().flat_map(|changes| &changes.tasks);
+            let is_claimed = |task: &Arc<Task>| task.claim().is_some();
+            for (id, _) in changed.filter(|(_, task)| !task.as_ref().is_some_and(is_claimed)) {
+                beats.remove(id);
             }
+            beats.extend(work.claimed.iter().map(|id| (*id, now)));
         }
         published.store(Arc::new(state));
     }

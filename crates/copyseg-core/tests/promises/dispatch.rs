@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use copyseg_core::{
-    Catalog, Claim, ErrorKind, JobId, JobState, NodeId, Result, TaskAction, TaskId, TaskState,
+    Catalog, Claim, ErrorKind, JobId, JobState, NodeId, Result, TaskAction, TaskId, TaskState, Txn,
 };
 use rstest::rstest;
 
@@ -203,6 +203,13 @@ async fn a_claim_is_not_silent_at_once_however_it_was_made(#[values(true, false)
     // Changing the task otherwise is no sign of life.
     fixture.meta.update_task(TaskId(11), [TaskAction::Slots(2)]).await.unwrap();
     assert_eq!(fixture.meta.silent_claims(timeout).unwrap(), [claim]);
+
+    let given_back_and_claimed = move |txn: &mut Txn<'_>| {
+        txn.release_task(claim, "")?;
+        txn.claim_task(TaskId(11), NodeId(5))
+    };
+    fixture.meta.transact(given_back_and_claimed).await.unwrap();
+    assert_eq!(fixture.meta.silent_claims(timeout).unwrap(), [], "another attempt has its whole time");
 }
 
 /// The wall clock may jump; nobody is declared dead for it.

@@ -42,6 +42,11 @@ impl<T: Clone> Sender<T> {
         Receiver { receiver, point: Arc::clone(&self.point) }
     }
 
+    /// How many receivers there are.
+    pub fn receiver_count(&self) -> usize {
+        self.point.around(|| self.sender.receiver_count())
+    }
+
     /// Sends to every receiver there is.
     ///
     /// # Errors

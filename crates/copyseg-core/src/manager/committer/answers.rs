@@ -1,6 +1,8 @@
 //! What follows the publication of a batch, and is not to hold the next one up.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -25,16 +27,28 @@ struct Waiting {
     /// this lock, so that nobody is still being answered at that end.
     published: Mutex<Option<Vec<Published>>>,
     more: Notify,
+    /// Whether the committer is about to commit.
+    commit_goes_first: AtomicBool,
 }
 
 impl Answers {
     /// Starts the task, which ends after the committer.
     pub(in crate::manager) fn start() -> Self {
-        let waiting = Arc::new(Waiting { published: Mutex::new(Some(Vec::new())), more: Notify::new() });
+        let waiting = Arc::new(Waiting {
+            published: Mutex::new(Some(Vec::new())),
+            more: Notify::new(),
+            commit_goes_first: AtomicBool::new(false),
+        });
         // The runtime may end before the committer, and drops the task then.
         let task = EndsWaiting(Arc::clone(&waiting));
         tokio::spawn(async move { task.0.answer().await });
         Self(waiting)
+    }
+
+    /// Says whether the committer is about to commit. Where the thread that it wakes takes its processor away, callers
+    /// would be answered and make their next changes before that commit begins, instead of beside it.
+    pub(super) fn let_commit_go_first(&self, is_about_to_commit: bool) {
+        self.0.commit_goes_first.store(is_about_to_commit, Ordering::Relaxed);
     }
 
     pub(super) fn give(&self, published: Published) {
@@ -67,7 +81,12 @@ impl Drop for EndsWaiting {
 
 impl Waiting {
     async fn answer(&self) {
-        while let Some(answered) = self.answer_all() {
+        loop {
+            // Once, not until it has gone: it may wait for a processor that others have.
+            if self.commit_goes_first.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+            let Some(answered) = self.answer_all() else { return };
             if answered.is_empty() {
                 self.more.notified().await;
             } else {
