@@ -249,6 +249,8 @@ async fn a_close_returns_after_everybody_was_answered() {
         }
         meta.close().await.unwrap();
         for update in waiting {
+            // The runtime makes a task wait that has done much without waiting.
+            let update = tokio::task::unconstrained(update);
             let answer = update.now_or_never().expect("a close leaves nobody waiting");
             // Not all had their turn before it.
             assert!(answer.map_or_else(|error| error.kind() == ErrorKind::Closed, |_| true));
