@@ -38,6 +38,7 @@ pub struct Txn<'a> {
     now: Timestamp,
     revision: Revision,
     dropped: BTreeSet<RecordKey>,
+    claimed: Vec<TaskId>,
     orphaned: Vec<TaskId>,
     adopted: Vec<TaskId>,
     /// Changed tasks whose records this transaction leaves alone: settled by the end of their job, removed with
@@ -57,7 +58,7 @@ pub(crate) struct WriteSet {
     pub(crate) operations: Vec<Operation>,
     /// What subscribers are told.
     pub(crate) changes: Changes,
-    /// The tasks that it gave to a worker, who still has them at its end.
+    /// Tasks that it gave to a worker, who still has them.
     pub(crate) claimed: Vec<TaskId>,
     /// Tasks whose job was removed: their records have to follow.
     pub(crate) orphaned: Vec<TaskId>,
@@ -80,6 +81,7 @@ impl<'a> Txn<'a> {
             revision: Revision(state.revision().0 + 1),
             state,
             dropped: BTreeSet::new(),
+            claimed: Vec::new(),
             orphaned: Vec::new(),
             adopted: Vec::new(),
             unwritten: HashSet::new(),
@@ -161,7 +163,8 @@ impl<'a> Txn<'a> {
         limits.check(&operations.iter().cloned().collect::<Batch>())?;
         self.state.set_revision(self.revision);
         self.finished = true;
-        let claimed = self.claimed(&tasks);
+        let mut claimed = mem::take(&mut self.claimed);
+        claimed.retain(|id| self.state.task(*id).is_some_and(|task| task.claim().is_some()));
         Ok(Some(WriteSet {
             before: mem::take(&mut self.before),
             operations,
@@ -208,15 +211,6 @@ impl<'a> Txn<'a> {
             changes.push((id, task));
         }
         Ok((operations, changes))
-    }
-
-    fn claimed(&self, tasks: &Changed<TaskId, Task>) -> Vec<TaskId> {
-        let claim = |task: &Option<Arc<Task>>| task.as_ref().and_then(|task| task.claim());
-        // Both are in the order of ids.
-        let changed = tasks.iter().zip(self.before.tasks.values());
-        let claimed =
-            changed.filter(|((_, after), before)| claim(after).is_some_and(|it| claim(before) != Some(it)));
-        claimed.map(|((id, _), _)| *id).collect()
     }
 
     /// The one way in which a transaction adds a job or changes its record.

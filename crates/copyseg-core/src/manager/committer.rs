@@ -84,7 +84,7 @@ impl Committer {
         loop {
             self.let_callers_return().await;
             let (items, batch, state) = self.gather();
-            self.answers.let_commit_go_first(!items.is_empty());
+            self.answers.expect_commit(!items.is_empty());
             // Not before, because those who are answered come for the lock.
             self.answer();
             if items.is_empty() && batch.operations().is_empty() {
@@ -118,8 +118,8 @@ impl Committer {
     /// with the changes of those who came during that commit. Else busy writers fall into two halves that take turns, and
     /// each waits for two commits.
     ///
-    /// It waits only where that is cheap: where those who are missing can be back, one after the other, within a small
-    /// share of the time that the last commit took. Otherwise the next commit starts at once, and they are answered and
+    /// It waits only where that is cheap: where all of them can be back, one after the other, within a small share of the
+    /// time that the last commit took. Otherwise the next commit starts at once, and they are answered and
     /// prepare their changes beside it.
     async fn let_callers_return(&mut self) {
         let answered = self.published.as_ref().map_or(0, |published| published.items.len());
@@ -208,8 +208,8 @@ impl Committer {
         let catalog = &self.shared.catalog;
         let mut unsettled = false;
         let mut told = String::new();
+        self.answers.expect_commit(false);
         for attempt in 0.. {
-            self.answers.let_commit_go_first(false);
             let error = match catalog.commit(&self.head, &next, batch).await {
                 Ok(()) => break,
                 Err(error) if error.kind() == ErrorKind::Fenced => match catalog.head().await {
@@ -269,21 +269,23 @@ impl Committer {
     fn publish(&mut self, mut items: Vec<Item>, batch: &Batch, state: Snapshot) {
         self.sweeping = true;
         self.hidden.applied(batch, items.iter().map(|item| &item.work));
-        let mut outdated = None;
+        let (mut outdated, mut unheard) = (None, Vec::new());
         if items.iter().any(|item| item.work.changes.is_some()) {
             let shared = &self.shared;
             let sender = shared.changes.lock();
             outdated = Some(Snapshot::clone(&shared.published.load()));
             let works = items.iter().map(|item| &item.work);
             shared.heartbeats.publish(&shared.published, state, works, shared.options.clock.monotonic());
-            // Where nobody listens they are freed with the items, by those who answer.
+            unheard.extend(items.iter_mut().filter_map(|item| item.work.changes.take()));
             if sender.receiver_count() > 0 {
-                for changes in items.iter_mut().filter_map(|item| item.work.changes.take()) {
-                    let _ = sender.send(Arc::new(changes));
+                for changes in unheard.drain(..).map(Arc::new) {
+                    // The last who listened may be gone since.
+                    let _ = sender.send(changes);
                 }
             }
         }
-        self.published = (!items.is_empty()).then_some(Published { items, _outdated: outdated });
+        let published = Published { items, _unheard: unheard, _outdated: outdated };
+        self.published = (!published.items.is_empty()).then_some(published);
     }
 
     /// A batch that storage refused takes every transaction with it that was accepted on top of it.

@@ -36,6 +36,7 @@ impl Txn<'_> {
             self.put_job(job);
         }
         let task = self.put_task(task);
+        self.claimed.push(id);
         Ok(Claim { task: task.id, incarnation: task.incarnation, attempt: task.attempt })
     }
 

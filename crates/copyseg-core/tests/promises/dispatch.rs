@@ -179,7 +179,10 @@ async fn a_worker_that_is_silent_for_too_long_is_found_and_a_beating_one_is_not(
 /// A claim is its own first heartbeat also as part of a larger transaction, or if nobody waits for the answer.
 #[rstest]
 #[tokio::test]
-async fn a_claim_is_not_silent_at_once_however_it_was_made(#[values(true, false)] dropped: bool) {
+async fn a_claim_is_not_silent_at_once_however_it_was_made(
+    #[values(true, false)] dropped: bool,
+    #[values(true, false)] replaced: bool,
+) {
     let fixture = Fixture::new().await;
     fixture.add(1, [11]).await;
     let timeout = Duration::from_secs(60);
@@ -204,12 +207,17 @@ async fn a_claim_is_not_silent_at_once_however_it_was_made(#[values(true, false)
     fixture.meta.update_task(TaskId(11), [TaskAction::Slots(2)]).await.unwrap();
     assert_eq!(fixture.meta.silent_claims(timeout).unwrap(), [claim]);
 
-    let given_back_and_claimed = move |txn: &mut Txn<'_>| {
+    fixture.clock.advance(timeout);
+    let given_back = |txn: &mut Txn<'_>| {
         txn.release_task(claim, "")?;
+        if replaced {
+            txn.remove_task(TaskId(11))?;
+            txn.add_task(JobId(1), task(11))?;
+        }
         txn.claim_task(TaskId(11), NodeId(5))
     };
-    fixture.meta.transact(given_back_and_claimed).await.unwrap();
-    assert_eq!(fixture.meta.silent_claims(timeout).unwrap(), [], "another attempt has its whole time");
+    fixture.meta.transact(given_back).await.unwrap();
+    assert_eq!(fixture.meta.silent_claims(timeout).unwrap(), [], "whoever has it now has their whole time");
 }
 
 /// The wall clock may jump; nobody is declared dead for it.

@@ -7,6 +7,7 @@ use std::thread;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::manager::Changes;
 use crate::manager::queue::Item;
 use crate::snapshot::Snapshot;
 
@@ -14,10 +15,12 @@ use crate::snapshot::Snapshot;
 /// answered when this is dropped, this answers.
 pub(in crate::manager) struct Answers(Arc<Waiting>);
 
-/// What is left to do about a batch that is durable and visible: its callers are answered, and then what is shown no
-/// longer is let go of, which takes long.
+/// What is left to do about a batch that is durable and visible: its callers are answered, and then what is not
+/// needed any more is let go of, which takes long.
 pub(super) struct Published {
     pub(super) items: Vec<Item>,
+    /// The changes, where nobody listens.
+    pub(super) _unheard: Vec<Changes>,
     /// The state that is shown no longer.
     pub(super) _outdated: Option<Snapshot>,
 }
@@ -27,8 +30,8 @@ struct Waiting {
     /// this lock, so that nobody is still being answered at that end.
     published: Mutex<Option<Vec<Published>>>,
     more: Notify,
-    /// Whether the committer is about to commit.
-    commit_goes_first: AtomicBool,
+    /// Whether a commit is about to begin.
+    commit_is_expected: AtomicBool,
 }
 
 impl Answers {
@@ -37,7 +40,7 @@ impl Answers {
         let waiting = Arc::new(Waiting {
             published: Mutex::new(Some(Vec::new())),
             more: Notify::new(),
-            commit_goes_first: AtomicBool::new(false),
+            commit_is_expected: AtomicBool::new(false),
         });
         // The runtime may end before the committer, and drops the task then.
         let task = EndsWaiting(Arc::clone(&waiting));
@@ -45,10 +48,10 @@ impl Answers {
         Self(waiting)
     }
 
-    /// Says whether the committer is about to commit. Where the thread that it wakes takes its processor away, callers
-    /// would be answered and make their next changes before that commit begins, instead of beside it.
-    pub(super) fn let_commit_go_first(&self, is_about_to_commit: bool) {
-        self.0.commit_goes_first.store(is_about_to_commit, Ordering::Relaxed);
+    /// Says whether a commit is about to begin. The thread that answers may take the processor of the committer away when it
+    /// is woken; callers would then make their next changes before that commit, instead of beside it.
+    pub(super) fn expect_commit(&self, is_expected: bool) {
+        self.0.commit_is_expected.store(is_expected, Ordering::Relaxed);
     }
 
     pub(super) fn give(&self, published: Published) {
@@ -82,8 +85,9 @@ impl Drop for EndsWaiting {
 impl Waiting {
     async fn answer(&self) {
         loop {
-            // Once, not until it has gone: it may wait for a processor that others have.
-            if self.commit_goes_first.load(Ordering::Relaxed) {
+            // Offered once, because strangers may have it longer than the committer, and only where this thread was so
+            // early that it probably runs in the committer's place.
+            if self.commit_is_expected.load(Ordering::Relaxed) {
                 thread::yield_now();
             }
             let Some(answered) = self.answer_all() else { return };
