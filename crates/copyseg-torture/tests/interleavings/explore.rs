@@ -6,6 +6,8 @@ use copyseg_torture::Trial;
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner};
 
+use crate::store::all_ended;
+
 /// How many schedules a round tries in each of the two ways.
 const SCHEDULES: usize = 50;
 
@@ -19,7 +21,12 @@ pub(crate) fn explore<F: Future<Output = ()> + Send + 'static>(name: &'static st
     let mut trial = Trial::new(name, 2);
     while let Some(mut round) = trial.round() {
         let seed = round.seed();
-        let run = move || shuttle::future::block_on(scenario());
+        let run = move || {
+            shuttle::future::block_on(async {
+                scenario().await;
+                all_ended().await;
+            });
+        };
         let random = Runner::new(RandomScheduler::new_from_seed(seed, SCHEDULES), config()).run(run);
         let priorities = PctScheduler::new_from_seed(seed, DEPTH, SCHEDULES);
         let priorities = Runner::new(priorities, config()).run(run);

@@ -1,10 +1,11 @@
 //! A store whose commits fail as planned, and the callers of its manager.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
-use copyseg_shuttle::task::{JoinHandle, spawn};
+use copyseg_shuttle::task::{JoinHandle, spawn, yield_now};
 use copyseg_shuttle_core::{
     Batch, Catalog, Error, ErrorKind, Head, Job, JobAction, JobId, Limits, Loaded, ManagerOptions,
     MemoryCatalog, MetaManager, NewJob, Result, Snapshot,
@@ -40,6 +41,21 @@ struct Plan {
     faults: BTreeMap<usize, Fault>,
 }
 
+thread_local! {
+    /// Those of the scenario that runs.
+    static STORES: RefCell<Vec<Weak<MemoryCatalog>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Waits until every manager has come to its end. Shuttle drops what still runs at its end where it stands, also with a
+/// lock that others need.
+pub(crate) async fn all_ended() {
+    for store in STORES.take() {
+        while store.strong_count() > 0 {
+            yield_now().await;
+        }
+    }
+}
+
 /// A store with one job, and its manager.
 pub(crate) async fn start(options: ManagerOptions) -> (Store, MetaManager) {
     start_on(MemoryCatalog::new(), options).await
@@ -47,6 +63,7 @@ pub(crate) async fn start(options: ManagerOptions) -> (Store, MetaManager) {
 
 pub(crate) async fn start_on(memory: MemoryCatalog, options: ManagerOptions) -> (Store, MetaManager) {
     let store = Store { memory: Arc::new(memory), plan: Arc::default() };
+    STORES.with_borrow_mut(|stores| stores.push(Arc::downgrade(&store.memory)));
     let manager = store.open(options).await;
     manager.add_job(NewJob { id: Some(JOB), rows: Some(0), ..NewJob::default() }, vec![]).await.unwrap();
     store.plan.lock().unwrap().commits = 0;
