@@ -58,7 +58,7 @@ pub(crate) struct WriteSet {
     pub(crate) operations: Vec<Operation>,
     /// What subscribers are told.
     pub(crate) changes: Changes,
-    /// Tasks that it gave to a worker, who still has them.
+    /// Tasks that it gave to a worker, who may have given them back.
     pub(crate) claimed: Vec<TaskId>,
     /// Tasks whose job was removed: their records have to follow.
     pub(crate) orphaned: Vec<TaskId>,
@@ -163,13 +163,11 @@ impl<'a> Txn<'a> {
         limits.check(&operations.iter().cloned().collect::<Batch>())?;
         self.state.set_revision(self.revision);
         self.finished = true;
-        let mut claimed = mem::take(&mut self.claimed);
-        claimed.retain(|id| self.state.task(*id).is_some_and(|task| task.claim().is_some()));
         Ok(Some(WriteSet {
             before: mem::take(&mut self.before),
             operations,
             changes: Changes { revision: self.revision, jobs, tasks },
-            claimed,
+            claimed: mem::take(&mut self.claimed),
             orphaned: mem::take(&mut self.orphaned),
             adopted: mem::take(&mut self.adopted),
         }))

@@ -119,8 +119,8 @@ impl Committer {
     /// each waits for two commits.
     ///
     /// It waits only where that is cheap: where all of them can be back, one after the other, within a small share of the
-    /// time that the last commit took. Otherwise the next commit starts at once, and they are answered and
-    /// prepare their changes beside it.
+    /// time that the last commit took. Otherwise the next commit starts at once, and they are answered and prepare their
+    /// changes beside it.
     async fn let_callers_return(&mut self) {
         let answered = self.published.as_ref().map_or(0, |published| published.items.len());
         let patience = (self.took / PATIENCE_SHARE).min(PATIENCE_MAX);

@@ -39,12 +39,12 @@ impl Heartbeats {
     ) {
         let mut beats = self.beats.lock();
         for work in works {
+            beats.extend(work.claimed.iter().map(|id| (*id, now)));
             let changed = work.changes.iter().flat_map(|changes| &changes.tasks);
             let is_claimed = |task: &Arc<Task>| task.claim().is_some();
             for (id, _) in changed.filter(|(_, task)| !task.as_ref().is_some_and(is_claimed)) {
                 beats.remove(id);
             }
-            beats.extend(work.claimed.iter().map(|id| (*id, now)));
         }
         published.store(Arc::new(state));
     }
@@ -74,5 +74,40 @@ impl Heartbeats {
         let state = published.load();
         let claims = state.tasks(&running).filter_map(|task| task.claim());
         claims.filter(|claim| now.saturating_sub(last(claim)) >= timeout).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rstest::rstest;
+
+    use crate::id::{JobId, NodeId, TaskId};
+    use crate::job::NewJob;
+    use crate::task::NewTask;
+    use crate::{ManagerOptions, MemoryCatalog, MetaManager};
+
+    #[rstest]
+    #[tokio::test]
+    async fn no_beat_is_kept_of_a_claim_that_is_over(#[values(true, false)] at_once: bool) {
+        let manager =
+            MetaManager::open(Arc::new(MemoryCatalog::new()), ManagerOptions::default()).await.unwrap();
+        let job = NewJob { id: Some(JobId(1)), ..NewJob::default() };
+        let task = NewTask { id: Some(TaskId(11)), ..NewTask::new([]) };
+        manager.add_job(job, vec![task]).await.unwrap();
+        let beats = || manager.shared.heartbeats.beats.lock().len();
+        if at_once {
+            let both = manager.transact(|txn| {
+                let claim = txn.claim_task(TaskId(11), NodeId(5))?;
+                txn.release_task(claim, "")
+            });
+            both.await.unwrap();
+        } else {
+            let claim = manager.claim_task(TaskId(11), NodeId(5)).await.unwrap();
+            assert_eq!(beats(), 1);
+            manager.release_task(claim, "").await.unwrap();
+        }
+        assert_eq!(beats(), 0);
     }
 }

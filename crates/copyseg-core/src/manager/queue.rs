@@ -27,7 +27,7 @@ pub(super) struct Work {
     pub(super) operations: Vec<Operation>,
     /// What it makes visible; `None` for staged records, which nobody sees yet.
     pub(super) changes: Option<Changes>,
-    /// Tasks that it gives to a worker.
+    /// Tasks that it gives to a worker, who may have given them back.
     pub(super) claimed: Vec<TaskId>,
     /// Tasks that it makes invisible without deleting their records.
     pub(super) orphaned: Vec<TaskId>,
