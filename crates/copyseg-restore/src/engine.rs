@@ -179,12 +179,26 @@ impl Run<'_> {
             outcome = self.prepare_and_run() => outcome,
             error = self.lost_catalog() => Err(error),
         };
+        let outcome = outcome.map_err(|error| self.reason_of(error));
         let has_ended = matches!(
             outcome,
             Ok(Outcome::Completed { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. })
         );
         self.clean_up(has_ended).await;
         outcome
+    }
+
+    /// A change that was on its way when another process took the catalog over may have been made or not. That process
+    /// goes on either way, so that this run is fenced.
+    fn reason_of(&self, error: Error) -> Error {
+        match self.manager.snapshot() {
+            Err(fenced)
+                if error.kind() == ErrorKind::OutcomeUnknown && fenced.kind() == ErrorKind::Fenced =>
+            {
+                fenced
+            }
+            _ => error,
+        }
     }
 
     async fn prepare_and_run(&self) -> Result<Outcome> {

@@ -55,6 +55,18 @@ async fn a_run_that_stood_still_while_another_finished_its_job_changes_nothing_a
 }
 
 #[tokio::test]
+async fn a_run_that_was_replaced_while_a_commit_was_on_its_way_is_fenced() {
+    let mut fixture = Fixture::new().await;
+    let catalog = Arc::new(FaultyCatalog::new(Arc::new(fixture.catalog.clone())));
+    let replaced = MetaManager::open(catalog.clone(), ManagerOptions::default()).await.unwrap();
+    catalog.fail_nth_of(Call::Commit, 0, Fault::Lost);
+    fixture.restart().await;
+    let error = run(&replaced, CATALOG, &fixture.request()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+    assert!(completed(&fixture.restore().await.unwrap()));
+}
+
+#[tokio::test]
 async fn a_run_whose_target_was_taken_over_ends_soon_even_if_nothing_of_it_fails() {
     let fixture = Fixture::new().await;
     let copying = Arc::new(Notify::new());
