@@ -182,10 +182,13 @@ impl Gathering {
         recovered.hidden.extend(self.set_aside.keys().chain(&self.store));
         let next_id = self.next_id.unwrap_or_else(|| self.rebuilt_counter());
         let lacks_a_job = self.set_aside.keys().any(|key| key.kind == RecordKind::Job);
+        for job in self.jobs.into_values() {
+            recovered.snapshot.insert_job(Arc::new(job));
+        }
         let mut visible = Vec::with_capacity(self.tasks.len());
         for task in self.tasks {
             let key = task_key(task.id);
-            match self.jobs.get(&task.job) {
+            match recovered.snapshot.job(task.job) {
                 Some(job) if task.belongs_to(job) => {
                     visible.push(task.settled_by(job).map_or(task, Arc::new));
                     continue;
@@ -199,9 +202,6 @@ impl Gathering {
             recovered.hidden.insert(key);
         }
         recovered.snapshot.set_tasks(visible);
-        for job in self.jobs.into_values() {
-            recovered.snapshot.insert_job(Arc::new(job));
-        }
         for record in self.set_aside.into_values() {
             recovered.snapshot.set_aside_record(record);
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread;
 
-use super::job_tasks::JobTasks;
+use super::job_tasks::{Gathered, JobTasks};
 use super::{ByState, Collections, TaskStore};
 use crate::id::{JobId, NodeId, TaskId};
 use crate::id_map::IdMap;
@@ -19,9 +19,11 @@ const LARGE: usize = 20_000;
 impl FromIterator<Arc<Task>> for TaskStore {
     fn from_iter<I: IntoIterator<Item = Arc<Task>>>(tasks: I) -> Self {
         let mut tasks: Vec<_> = tasks.into_iter().collect();
-        tasks.reverse();
-        tasks.sort_by_key(|task| task.id);
-        tasks.dedup_by_key(|task| task.id);
+        if !tasks.is_sorted_by(|one, next| one.id < next.id) {
+            tasks.reverse();
+            tasks.sort_by_key(|task| task.id);
+            tasks.dedup_by_key(|task| task.id);
+        }
 
         let by_id = || tasks.iter().map(|task| (task.id, Arc::clone(task))).collect();
         let (by_id, (by_job, by_collection), (by_state, by_node)) = if tasks.len() < LARGE {
@@ -43,15 +45,21 @@ fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
 }
 
 fn jobs(tasks: &[Arc<Task>]) -> (IdMap<JobId, Arc<JobTasks>>, Collections) {
-    let (mut collections, mut jobs) = (HashMap::new(), HashMap::<JobId, Vec<&Arc<Task>>>::new());
+    let mut jobs = HashMap::<JobId, Gathered>::new();
     for task in tasks {
-        *collections.entry((task.collection, task.job)).or_default() += 1;
-        jobs.entry(task.job).or_default().push(task);
+        // Everything that is needed of a task is taken now, while it is at hand: those of one job may be anywhere in memory.
+        jobs.entry(task.job).or_default().add(task);
     }
-    let of_job = |tasks: Vec<&Arc<Task>>| Arc::new(tasks.into_iter().collect());
-    let mut jobs: Vec<_> = jobs.into_iter().map(|(job, tasks)| (job, of_job(tasks))).collect();
+    let mut jobs: Vec<_> = jobs.into_iter().collect();
     jobs.sort_by_key(|(job, _)| *job);
-    (jobs.into_iter().collect(), collections.into_iter().collect())
+    let mut collections = Collections::default();
+    for (job, gathered) in &jobs {
+        gathered
+            .collections
+            .iter()
+            .for_each(|(collection, tasks)| collections.add(*collection, *job, *tasks));
+    }
+    (jobs.into_iter().map(|(job, gathered)| (job, Arc::new(gathered.into()))).collect(), collections)
 }
 
 fn states_and_nodes(tasks: &[Arc<Task>]) -> (ByState, Index<NodeId, TaskId>) {

@@ -35,7 +35,8 @@ impl Collections {
         }
     }
 
-    fn add(&mut self, id: CollectionId, job: JobId, tasks: usize) {
+    /// Counts more tasks of a job.
+    pub(super) fn add(&mut self, id: CollectionId, job: JobId, tasks: usize) {
         self.0.change(id, |entry| {
             entry.tasks += tasks;
             entry.jobs.change(job, |of_job| *of_job += tasks);
@@ -60,16 +61,5 @@ impl Collections {
         if is_empty {
             self.0.remove(id);
         }
-    }
-}
-
-/// From the number of tasks of each job in each collection.
-impl FromIterator<((CollectionId, JobId), usize)> for Collections {
-    fn from_iter<T: IntoIterator<Item = ((CollectionId, JobId), usize)>>(counts: T) -> Self {
-        let mut collections = Self::default();
-        for ((id, job), tasks) in counts {
-            collections.add(id, job, tasks);
-        }
-        collections
     }
 }

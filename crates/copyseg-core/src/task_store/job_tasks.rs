@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::progress::Progress;
 use super::states;
 use crate::filter::StateSet;
-use crate::id::TaskId;
+use crate::id::{CollectionId, TaskId};
 use crate::id_map::IdMap;
 use crate::task::{Task, TaskState};
 
@@ -46,15 +46,29 @@ impl JobTasks {
     }
 }
 
-/// The tasks come in the order of their ids.
-impl<'a> FromIterator<&'a Arc<Task>> for JobTasks {
-    fn from_iter<I: IntoIterator<Item = &'a Arc<Task>>>(tasks: I) -> Self {
-        let mut progress = Progress::default();
-        let mut by_state = TaskState::ALL.map(|_| Vec::new());
-        for task in tasks {
-            progress.add(task);
-            by_state[task.state as usize].push((task.id, Arc::clone(task)));
+/// Tasks of one job that are yet to be made into [`JobTasks`], and how many of them are in a collection.
+#[derive(Default)]
+pub(super) struct Gathered {
+    progress: Progress,
+    by_state: [Vec<(TaskId, Arc<Task>)>; TaskState::ALL.len()],
+    /// Of tasks that come after each other, so that a collection may occur more than once.
+    pub(super) collections: Vec<(CollectionId, usize)>,
+}
+
+impl Gathered {
+    /// Adds the next task, by the order of their ids.
+    pub(super) fn add(&mut self, task: &Arc<Task>) {
+        self.progress.add(task);
+        self.by_state[task.state as usize].push((task.id, Arc::clone(task)));
+        match self.collections.last_mut() {
+            Some((collection, tasks)) if *collection == task.collection => *tasks += 1,
+            _ => self.collections.push((task.collection, 1)),
         }
-        Self { progress, by_state: by_state.map(IdMap::from_iter) }
+    }
+}
+
+impl From<Gathered> for JobTasks {
+    fn from(gathered: Gathered) -> Self {
+        Self { progress: gathered.progress, by_state: gathered.by_state.map(IdMap::from_iter) }
     }
 }
