@@ -94,7 +94,7 @@ impl Prepared {
         let largest = self.records.iter().map(|record| record.bytes.len() + 32).max().unwrap_or(1);
         let step = limits.operations_max.min(limits.bytes_max / largest);
         for chunk in self.records.chunks(step) {
-            let put = |record: &Record| Operation::Put(record.key, record.bytes.as_slice().into());
+            let put = |record: &Record| Operation::Put(record.key, record.bytes.as_ref().into());
             let mut next = Head { batch: head.batch.wrapping_add(1), revision: self.head.revision, ..head };
             for record in chunk {
                 next.counts.0[record.key.kind as usize] += 1;
@@ -186,7 +186,7 @@ fn read_record(file: &mut impl Read) -> io::Result<Option<Record>> {
     let kind = RecordKind::from_number(kind).ok_or(io::ErrorKind::InvalidData)?;
     let mut bytes = vec![0; u32::from_le_bytes([l0, l1, l2, l3]) as usize];
     file.read_exact(&mut bytes)?;
-    Ok(Some(Record { key: RecordKey { kind, id: i64::from_le_bytes(id) }, bytes }))
+    Ok(Some(Record { key: RecordKey { kind, id: i64::from_le_bytes(id) }, bytes: bytes.into() }))
 }
 
 #[async_trait]

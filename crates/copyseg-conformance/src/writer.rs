@@ -174,7 +174,7 @@ pub(crate) async fn drain(mut loaded: Loaded) -> Result<Contents> {
             let is_store_record = record.key.kind == RecordKind::Store;
             assert!(only_store_records || !is_store_record, "{} comes after other kinds", record.key);
             only_store_records = is_store_record;
-            let earlier = contents.records.insert(record.key, record.bytes.into());
+            let earlier = contents.records.insert(record.key, record.bytes.as_ref().into());
             assert!(earlier.is_none(), "{} was loaded twice", record.key);
         }
     }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize, Serializer};
@@ -86,8 +87,8 @@ impl fmt::Display for RecordKey {
 pub struct Record {
     /// Its key.
     pub key: RecordKey,
-    /// Its bytes, as they were put.
-    pub bytes: Vec<u8>,
+    /// Its bytes, as they were put. Those of a page may share memory: a record that is kept for long keeps all of it.
+    pub bytes: Bytes,
 }
 
 /// How many records of each kind a store holds, indexed by the number of the kind.

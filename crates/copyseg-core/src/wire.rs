@@ -28,6 +28,9 @@ pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 /// The newest format of a store that this build writes, and the newest it can read.
 const FORMAT: u32 = 1;
 
+/// Most records take no more, so that they are written without making room again.
+const LIKELY_BYTES_MAX: usize = 512;
+
 const MAGIC: u8 = 0xC5;
 const HEADER_BYTES: usize = 3;
 const CHECKSUM_BYTES: usize = 4;
@@ -106,7 +109,7 @@ impl StoreFormat {
 ///
 /// ```
 /// # use copyseg_core::{ErrorKind, Record, RecordKey, RecordKind, decode_record};
-/// let record = Record { key: RecordKey { kind: RecordKind::Job, id: 5 }, bytes: vec![0; 16] };
+/// let record = Record { key: RecordKey { kind: RecordKind::Job, id: 5 }, bytes: vec![0; 16].into() };
 /// assert_eq!(decode_record(&record).unwrap_err().kind(), ErrorKind::Corrupt);
 /// ```
 pub fn decode_record(record: &Record) -> Result<DecodedRecord> {
@@ -180,7 +183,8 @@ const fn room_of_task(task: &Task) -> usize {
 
 /// `room` bytes stay free for what the record may grow by later.
 fn encode(key: RecordKey, payload: impl Encode, room: usize, advice: &str) -> Result<Arc<[u8]>> {
-    let mut bytes = vec![MAGIC, v1::SCHEMA, 0];
+    let mut bytes = Vec::with_capacity(LIKELY_BYTES_MAX);
+    bytes.extend([MAGIC, v1::SCHEMA, 0]);
     bincode::encode_into_std_write(payload, &mut bytes, BINCODE).map_err(|error| {
         Error::with_source(ErrorKind::InvalidArgument, format!("{} cannot be encoded", name(key)), error)
     })?;
@@ -201,7 +205,7 @@ fn encode(key: RecordKey, payload: impl Encode, room: usize, advice: &str) -> Re
 
 /// Takes the envelope off: the schema, and the payload whose checksum was right.
 fn open(record: &Record) -> Result<(u8, &[u8])> {
-    let (key, bytes) = (record.key, record.bytes.as_slice());
+    let (key, bytes) = (record.key, &record.bytes);
     if bytes.len() > RECORD_BYTES_MAX {
         return Err(damaged(key, "it is longer than any record"));
     }

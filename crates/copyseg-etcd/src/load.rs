@@ -190,7 +190,7 @@ fn pages(records: Vec<KeyValue>, store: &Store) -> Vec<Vec<Record>> {
             if parsed.is_none() {
                 tracing::warn!("`{}` in etcd is not copyseg's; it was passed over", key.escape_ascii());
             }
-            Some(Record { key: parsed?, bytes })
+            Some(Record { key: parsed?, bytes: bytes.into() })
         });
         pages.push(page.collect());
     }

@@ -1,7 +1,8 @@
 //! Reading every record, a page at a time, on a thread of its own.
 
-use std::thread;
+use std::{mem, thread};
 
+use bytes::Bytes;
 use copyseg_core::{Error, ErrorKind, Loaded, Record, RecordKey, RecordKind, Result};
 use copyseg_local::{Storage, Writer, guard};
 use futures::StreamExt;
@@ -53,8 +54,7 @@ pub(crate) fn pages(
 }
 
 fn send(transaction: &ReadTransaction, pages: &Pages) -> Result<(), redb::Error> {
-    let mut page = Vec::new();
-    let mut page_bytes = 0;
+    let mut page = Page::default();
     for kind in RecordKind::ALL {
         let table = match transaction.open_table(records(kind)) {
             Err(TableError::TableDoesNotExist(_)) => continue,
@@ -62,21 +62,49 @@ fn send(transaction: &ReadTransaction, pages: &Pages) -> Result<(), redb::Error>
         };
         for entry in table.iter()? {
             let (id, bytes) = entry?;
-            let bytes = bytes.value().to_vec();
-            page_bytes += bytes.len();
-            page.push(Record { key: RecordKey { kind, id: id.value() }, bytes });
-            if page.len() == Loaded::PAGE_RECORDS_MAX || page_bytes >= PAGE_BYTES_MAX {
-                page_bytes = 0;
-                if pages.blocking_send(Ok(std::mem::take(&mut page))).is_err() {
-                    return Ok(());
-                }
+            page.add(RecordKey { kind, id: id.value() }, bytes.value());
+            if page.is_full() && pages.blocking_send(Ok(page.take())).is_err() {
+                return Ok(());
             }
         }
     }
-    if !page.is_empty() {
-        let _ = pages.blocking_send(Ok(page));
+    if !page.keys.is_empty() {
+        let _ = pages.blocking_send(Ok(page.take()));
     }
     Ok(())
+}
+
+/// Records that share one allocation, because millions of them are made on this thread and let go of on another.
+#[derive(Default)]
+struct Page {
+    bytes: Vec<u8>,
+    /// Each with where its bytes end.
+    keys: Vec<(RecordKey, usize)>,
+}
+
+impl Page {
+    fn add(&mut self, key: RecordKey, bytes: &[u8]) {
+        self.bytes.extend(bytes);
+        self.keys.push((key, self.bytes.len()));
+    }
+
+    fn is_full(&self) -> bool {
+        self.keys.len() == Loaded::PAGE_RECORDS_MAX || self.bytes.len() >= PAGE_BYTES_MAX
+    }
+
+    /// What is in it; the next page has as much room.
+    fn take(&mut self) -> Vec<Record> {
+        let next = (Vec::with_capacity(self.bytes.capacity()), Vec::with_capacity(self.keys.capacity()));
+        let mut rest = Bytes::from(mem::replace(&mut self.bytes, next.0));
+        let keys = mem::replace(&mut self.keys, next.1);
+        let mut begin = 0;
+        let record = |(key, end)| {
+            let bytes = rest.split_to(end - begin);
+            begin = end;
+            Record { key, bytes }
+        };
+        keys.into_iter().map(record).collect()
+    }
 }
 
 fn interrupted(doing: &str, writer: &Writer<Source>) -> Error {

@@ -119,7 +119,7 @@ impl Load {
                     Error::new(ErrorKind::Corrupt, message)
                 })?;
                 page_bytes += value.len();
-                page.push(Record { key, bytes: value.to_vec() });
+                page.push(Record { key, bytes: value.to_vec().into() });
             }
             self.passed = key;
         }

@@ -261,7 +261,7 @@ async fn the_largest_records_stay_in_the_log() {
     assert_no_blobs();
     let (found, records) = load(&open(&path).await.unwrap()).await.unwrap();
     assert_eq!(found, head);
-    assert!(records.iter().all(|record| record.bytes == [3; BYTES]));
+    assert!(records.iter().all(|record| *record.bytes == [3; BYTES]));
 }
 
 /// Without its thread for flushing, sled has to clean its log within commits.
@@ -313,7 +313,8 @@ async fn a_log_that_was_overwritten_anywhere_is_corrupt_or_whole() {
         match loaded {
             Ok((head, records)) => {
                 assert_eq!(head.revision.0, 40, "block {block}");
-                let found: Vec<_> = records.into_iter().map(|record| (record.key.id, record.bytes)).collect();
+                let found: Vec<_> =
+                    records.into_iter().map(|record| (record.key.id, record.bytes.into())).collect();
                 assert!(found == (0..40).map(|id| (id.into(), vec![id; 3000])).collect::<Vec<_>>());
             }
             Err(error) => {

@@ -35,7 +35,7 @@ pub fn decode(data: &[u8]) {
 }
 
 fn decode_one(key: RecordKey, bytes: Vec<u8>) {
-    match decode_record(&Record { key, bytes }) {
+    match decode_record(&Record { key, bytes: bytes.into() }) {
         Ok(DecodedRecord::Job(job)) => assert_eq!((RecordKind::Job, job.id.0), (key.kind, key.id)),
         Ok(DecodedRecord::Task(task)) => {
             assert_eq!((RecordKind::Task, task.id.0), (key.kind, key.id));

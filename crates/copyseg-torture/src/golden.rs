@@ -27,7 +27,7 @@ fn record(path: &Path) -> Record {
         _ => (RecordKind::Task, 901),
     };
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    Record { key: RecordKey { kind, id }, bytes }
+    Record { key: RecordKey { kind, id }, bytes: bytes.into() }
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ impl Visible {
 /// Every record of a store, visible or not.
 pub async fn records(catalog: &dyn Catalog) -> BTreeMap<RecordKey, Arc<[u8]>> {
     let pages: Vec<_> = catalog.load().await.unwrap().pages.try_collect().await.unwrap();
-    pages.into_iter().flatten().map(|record| (record.key, record.bytes.into())).collect()
+    pages.into_iter().flatten().map(|record| (record.key, record.bytes.as_ref().into())).collect()
 }
 
 /// Changes a store behind everybody's back, keeping its counts right.

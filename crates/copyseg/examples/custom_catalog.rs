@@ -65,7 +65,8 @@ impl Catalog for FileCatalog {
     async fn load(&self) -> Result<Loaded> {
         let (head, records) = self.exclusively(read).await?;
         let records = records.into_iter().filter_map(|((kind, id), bytes)| {
-            RecordKind::from_number(kind).map(|kind| Record { key: RecordKey { kind, id }, bytes })
+            RecordKind::from_number(kind)
+                .map(|kind| Record { key: RecordKey { kind, id }, bytes: bytes.into() })
         });
         Ok(Loaded { head, pages: stream::iter(records).chunks(Loaded::PAGE_RECORDS_MAX).map(Ok).boxed() })
     }

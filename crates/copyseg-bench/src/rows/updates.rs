@@ -90,7 +90,7 @@ impl<'a> Setting<'a> {
             let first = prepared.records.partition_point(|record| record.key.kind < RecordKind::Task);
             let found = prepared.records[first..].binary_search_by_key(&id.0, |record| record.key.id);
             let record = prepared.records.get(first + found.ok()?).filter(is_it)?;
-            Some(Operation::Put(record.key, record.bytes.as_slice().into()))
+            Some(Operation::Put(record.key, record.bytes.as_ref().into()))
         };
         let records = tasks.iter().filter_map(record).collect();
         Ok(Self { context, catalog, manager, tasks, records })

@@ -49,7 +49,7 @@ pub async fn a_load_while_writing_is_one_point_in_time(fixture: &dyn Fixture) {
         writer.commit([put(task(2 * id), [2]), put(task(2 * id + 1), [2]), delete(task(2 * id + 2))]).await;
     }
     let mut rest = drain(loaded).await.expect("a load ends well");
-    rest.records.extend(first.into_iter().map(|record| (record.key, record.bytes.into())));
+    rest.records.extend(first.into_iter().map(|record| (record.key, record.bytes.as_ref().into())));
     rest.assert_is(&then, "in a load that began before the writes");
     writer.assert_durable().await;
 }

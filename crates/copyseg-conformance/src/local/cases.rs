@@ -72,7 +72,7 @@ pub(super) async fn assert_holds(catalog: &dyn Catalog, head: Head, bytes: usize
     let pages: Vec<_> = loaded.pages.try_collect().await.expect("the catalog can be loaded");
     let found: Vec<_> = pages.into_iter().flatten().map(|it| (it.key.id as u64, it.bytes)).collect();
     let kept = |id: &u64| !id.is_multiple_of(3) || id / 3 == revision;
-    let expected = (3..3 * revision + 3).filter(kept).map(|id| (id, record(id / 3, bytes)));
+    let expected = (3..3 * revision + 3).filter(kept).map(|id| (id, record(id / 3, bytes).into()));
     assert!(found == expected.collect::<Vec<_>>(), "the records of revision {revision}");
 }
 

@@ -100,8 +100,10 @@ impl Store {
 fn pages_of(kind: RecordKind, records: IdMap<i64, Arc<[u8]>>) -> impl Iterator<Item = Vec<Record>> {
     let mut after = None;
     std::iter::from_fn(move || {
-        let record =
-            |(id, bytes): (i64, &Arc<[u8]>)| Record { key: RecordKey { kind, id }, bytes: bytes.to_vec() };
+        let record = |(id, bytes): (i64, &Arc<[u8]>)| Record {
+            key: RecordKey { kind, id },
+            bytes: bytes.to_vec().into(),
+        };
         let page: Vec<_> = records.iter_after(after).take(Loaded::PAGE_RECORDS_MAX).map(record).collect();
         after = Some(page.last()?.key.id);
         Some(page)

@@ -44,7 +44,9 @@ impl Replica {
     pub(super) fn apply(&mut self, committed: &Committed) -> Result<()> {
         for operation in committed.batch.operations() {
             match operation {
-                Operation::Put(key, bytes) => self.put(&Record { key: *key, bytes: bytes.to_vec() })?,
+                Operation::Put(key, bytes) => {
+                    self.put(&Record { key: *key, bytes: bytes.to_vec().into() })?
+                }
                 Operation::Delete(key) => self.delete(*key),
             }
         }

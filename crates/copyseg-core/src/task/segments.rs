@@ -52,6 +52,15 @@ pub struct Segments(Arc<[u8]>);
 
 const ZERO: SegmentPair = SegmentPair::new(SegmentId(0), SegmentId(0));
 
+/// What stands before the pairs takes no more: two integers of 64 bits, seven in a byte.
+const HEAD_BYTES_MAX: usize = 20;
+
+/// How many bytes a pair takes, about, with everything that a plan sees.
+const PAIR_BYTES: usize = 16;
+
+/// For how many pairs room is made at once: how many are said to come may be told by damaged bytes.
+const ROOM_PAIRS_MAX: usize = 256;
+
 const HAS_PARTITION: u8 = 1;
 const HAS_FILES: u8 = 2;
 const HAS_BYTES: u8 = 4;
@@ -91,18 +100,23 @@ impl Segments {
 
 impl FromIterator<SegmentPair> for Segments {
     fn from_iter<I: IntoIterator<Item = SegmentPair>>(pairs: I) -> Self {
-        let (mut length, mut bytes, mut previous, mut body) = (0, 0u64, ZERO, Vec::new());
+        let pairs = pairs.into_iter();
+        let room = pairs.size_hint().1.unwrap_or_default().min(ROOM_PAIRS_MAX) * PAIR_BYTES;
+        let mut packed = Vec::with_capacity(HEAD_BYTES_MAX + room);
+        packed.resize(HEAD_BYTES_MAX, 0);
+        let (mut length, mut bytes, mut previous) = (0, 0u64, ZERO);
         for pair in pairs {
             length += 1;
             bytes = bytes.saturating_add(pair.bytes);
-            pack_pair(&mut body, &previous, &pair);
+            pack_pair(&mut packed, &previous, &pair);
             previous = pair;
         }
-        let mut packed = Vec::with_capacity(20 + body.len());
-        pack_integer(&mut packed, length);
-        pack_integer(&mut packed, bytes);
-        packed.extend(body);
-        Self(packed.into())
+        let mut head = Vec::with_capacity(HEAD_BYTES_MAX);
+        pack_integer(&mut head, length);
+        pack_integer(&mut head, bytes);
+        let begin = HEAD_BYTES_MAX - head.len();
+        packed[begin..HEAD_BYTES_MAX].copy_from_slice(&head);
+        Self(packed[begin..].into())
     }
 }
 

@@ -4,13 +4,16 @@
 
 use std::collections::BTreeMap;
 
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 
 use super::StoreFormat;
 use crate::catalog::Revision;
 use crate::id::{CollectionId, DatabaseId, JobId, NodeId, PartitionId, SegmentId, TaskId};
 use crate::job::{Job, JobState};
-use crate::task::{SegmentPair, Task, TaskState};
+use crate::task::{SegmentPair, Segments, Task, TaskState};
 use crate::time::Timestamp;
 
 pub(super) const SCHEMA: u8 = 1;
@@ -133,7 +136,7 @@ pub(super) struct TaskV1 {
     slots: u32,
     state: u8,
     reason: String,
-    segments: Vec<SegmentPairV1>,
+    segments: SegmentsV1,
     created_ms: u64,
     started_ms: Option<u64>,
     updated_ms: u64,
@@ -153,7 +156,7 @@ impl From<&Task> for TaskV1 {
             slots: task.slots,
             state: task_state_code(task.state),
             reason: task.reason.clone(),
-            segments: task.segments.iter().map(SegmentPairV1::from).collect(),
+            segments: SegmentsV1(task.segments.clone()),
             created_ms: task.created.as_millis(),
             started_ms: task.started.map(Timestamp::as_millis),
             updated_ms: task.updated.as_millis(),
@@ -181,7 +184,7 @@ impl TryFrom<TaskV1> for Task {
             slots: task.slots,
             state,
             reason: task.reason,
-            segments: task.segments.into_iter().map(SegmentPair::from).collect(),
+            segments: task.segments.0,
             created: Timestamp::from_millis(task.created_ms),
             started: task.started_ms.map(Timestamp::from_millis),
             updated: Timestamp::from_millis(task.updated_ms),
@@ -191,8 +194,28 @@ impl TryFrom<TaskV1> for Task {
     }
 }
 
+/// Written as a vector of [`SegmentPairV1`] is, but never made into one: a store has millions of pairs to read.
+struct SegmentsV1(Segments);
+
+impl Encode for SegmentsV1 {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        (self.0.len() as u64).encode(encoder)?;
+        self.0.iter().try_for_each(|pair| SegmentPairV1::from(pair).encode(encoder))
+    }
+}
+
+impl<Context> Decode<Context> for SegmentsV1 {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let length = u64::decode(decoder)?;
+        let pairs = (0..length).map(|_| SegmentPairV1::decode(decoder).map(SegmentPair::from));
+        pairs.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+bincode::impl_borrow_decode!(SegmentsV1);
+
 #[derive(Encode, Decode)]
-pub(super) struct SegmentPairV1 {
+struct SegmentPairV1 {
     source: i64,
     target: i64,
     partition: Option<i64>,

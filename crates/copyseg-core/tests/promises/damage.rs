@@ -303,7 +303,7 @@ async fn a_store_from_the_future_is_refused_whole(
     assert!(error.to_string().contains("newer version of copyseg"), "{error}");
     let error = Snapshot::load(&store).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    let record = Record { key, bytes: bytes.to_vec() };
+    let record = Record { key, bytes: bytes.to_vec().into() };
     assert_eq!(decode_record(&record).unwrap_err().kind(), ErrorKind::Unsupported);
     assert_eq!(records(&store).await, before);
 }

@@ -115,7 +115,7 @@ fn visible(snapshot: &Snapshot) -> Visible {
 /// Every record of the store, visible or not.
 async fn records(store: &MemoryCatalog) -> BTreeMap<RecordKey, Vec<u8>> {
     let pages: Vec<_> = store.clone().load().await.unwrap().pages.try_collect().await.unwrap();
-    pages.into_iter().flatten().map(|record| (record.key, record.bytes)).collect()
+    pages.into_iter().flatten().map(|record| (record.key, record.bytes.into())).collect()
 }
 
 /// Changes the store behind everybody's back, keeping its counts right.

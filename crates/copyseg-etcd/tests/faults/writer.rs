@@ -89,7 +89,7 @@ impl<'a> Writer<'a> {
         let mut found = BTreeMap::new();
         let mut pages = loaded.pages;
         while let Some(page) = pages.try_next().await.unwrap() {
-            found.extend(page.into_iter().map(|record| (record.key, record.bytes)));
+            found.extend(page.into_iter().map(|record| (record.key, record.bytes.into())));
         }
         assert!(found == self.records, "{} records, not {}", found.len(), self.records.len());
     }

@@ -100,7 +100,8 @@ async fn revision_found(disk: Vec<u8>) -> u64 {
     let loaded = catalog.load().await.unwrap();
     let revision = loaded.head.revision.0;
     let pages: Vec<_> = loaded.pages.try_collect().await.unwrap();
-    let found: Vec<_> = pages.into_iter().flatten().map(|record| (record.key.id, record.bytes)).collect();
+    let found: Vec<_> =
+        pages.into_iter().flatten().map(|record| (record.key.id, record.bytes.into())).collect();
     let ids = |written: u64| {
         let first = if written == revision { 0 } else { 10 };
         (first..20).map(move |index| (written as i64 * 100 + index, bytes(written).to_vec()))

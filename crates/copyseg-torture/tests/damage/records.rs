@@ -19,9 +19,9 @@ fn a_damaged_record_never_decodes() {
             let flips = (0..bytes.len()).flat_map(|at| (1..=u8::MAX).map(move |bits| Spoil::Flip(at, bits)));
             let cuts = (0..bytes.len()).map(Spoil::Cut);
             for spoil in flips.chain(cuts) {
-                let mut damaged = bytes.clone();
+                let mut damaged = bytes.to_vec();
                 assert!(spoil.apply(&mut damaged));
-                let decoded = decode_record(&Record { key, bytes: damaged });
+                let decoded = decode_record(&Record { key, bytes: damaged.into() });
                 let error = decoded.expect_err(&format!("{key}, {spoil}"));
                 assert_eq!(error.kind(), ErrorKind::Corrupt, "{key}, {spoil}: {error:?}");
                 assert!(error.to_string().contains("is damaged"), "{error}");
@@ -80,7 +80,7 @@ async fn a_store_with_a_damaged_record_shows_all_others() {
             for at in 0..record.bytes.len() {
                 let bits = 1 << ((round.seed() as usize + at) % 8);
                 for spoil in [Spoil::Flip(at, bits), Spoil::Flip(at, 0xFF), Spoil::Cut(at)] {
-                    let mut bytes = record.bytes.clone();
+                    let mut bytes = record.bytes.to_vec();
                     assert!(spoil.apply(&mut bytes));
                     let damaged = copy(&records, Operation::Put(record.key, bytes.into())).await;
                     let snapshot = Snapshot::load(&damaged).await.unwrap();
@@ -99,7 +99,7 @@ async fn copy(records: &[Record], damage: Operation) -> MemoryCatalog {
     let store = MemoryCatalog::new();
     let head = store.acquire().await.unwrap();
     let whole = records.iter().filter(|record| record.key != damage.key());
-    let whole = whole.map(|record| Operation::Put(record.key, record.bytes.as_slice().into()));
+    let whole = whole.map(|record| Operation::Put(record.key, record.bytes.as_ref().into()));
     let count = |kind| records.iter().filter(|record| record.key.kind == kind).count() as u64;
     let next = Head { counts: RecordCounts(RecordKind::ALL.map(count)), ..head };
     let batch = Batch::from_iter(whole.chain([damage.clone()]));

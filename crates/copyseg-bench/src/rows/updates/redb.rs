@@ -52,7 +52,7 @@ pub(in crate::rows) fn bare_database(path: &Path, prepared: &Prepared) -> Result
     {
         let mut table = transaction.open_table(TASKS)?;
         for record in prepared.records.iter() {
-            table.insert(record.key.id, record.bytes.as_slice())?;
+            table.insert(record.key.id, record.bytes.as_ref())?;
         }
     }
     transaction.commit()?;
