@@ -87,7 +87,7 @@ impl fmt::Display for RecordKey {
 pub struct Record {
     /// Its key.
     pub key: RecordKey,
-    /// Its bytes, as they were put. Those of a page may share memory: a record that is kept for long keeps all of it.
+    /// Its bytes, as they were put. Those of a page may share memory: a record that is kept keeps that of its whole page.
     pub bytes: Bytes,
 }
 

@@ -35,7 +35,7 @@ const MAGIC: u8 = 0xC5;
 const HEADER_BYTES: usize = 3;
 const CHECKSUM_BYTES: usize = 4;
 
-/// What decoding one record may allocate. The densest record of [`RECORD_BYTES_MAX`] needs 850 KiB: 16,000
+/// What decoding one record may allocate for texts and options. The densest record of [`RECORD_BYTES_MAX`] needs 850 KiB: 16,000
 /// options of two-byte names, 48 bytes each in memory.
 const DECODED_BYTES_MAX: usize = 1 << 20;
 

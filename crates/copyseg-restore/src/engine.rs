@@ -179,7 +179,7 @@ impl Run<'_> {
             outcome = self.prepare_and_run() => outcome,
             error = self.lost_catalog() => Err(error),
         };
-        let outcome = outcome.map_err(|error| self.reason_of(error));
+        let outcome = outcome.map_err(|error| self.fenced_or(error));
         let has_ended = matches!(
             outcome,
             Ok(Outcome::Completed { .. } | Outcome::Failed { .. } | Outcome::Cancelled { .. })
@@ -188,13 +188,12 @@ impl Run<'_> {
         outcome
     }
 
-    /// A change that was on its way when another process took the catalog over may have been made or not. That process
-    /// goes on either way, so that this run is fenced.
-    fn reason_of(&self, error: Error) -> Error {
+    /// Once another process has the catalog it goes on with the job, whatever this run met last, such as a change that was
+    /// on its way and may have been made or not: this run is fenced.
+    fn fenced_or(&self, error: Error) -> Error {
         match self.manager.snapshot() {
-            Err(fenced)
-                if error.kind() == ErrorKind::OutcomeUnknown && fenced.kind() == ErrorKind::Fenced =>
-            {
+            Err(fenced) if fenced.kind() == ErrorKind::Fenced => {
+                tracing::debug!(error = error.chain(), "what was under way when another process took over");
                 fenced
             }
             _ => error,
@@ -239,12 +238,8 @@ impl Run<'_> {
             Err(error) => tracing::warn!(error = error.chain(), "whose the target is could not be asked"),
         }
         let reason = copyseg_core::JobAction::Reason(short(format!("waits: {}", error.chain())));
-        match self.manager.update_job(job.id, [reason]).await {
-            Err(fenced) if fenced.kind() == ErrorKind::Fenced => return Err(fenced),
-            Err(error) => {
-                tracing::warn!(job = %job.id, %error, "the reason why the job waits could not be recorded");
-            }
-            Ok(_) => {}
+        if let Err(error) = self.manager.update_job(job.id, [reason]).await {
+            tracing::warn!(job = %job.id, %error, "the reason why the job waits could not be recorded");
         }
         Err(error)
     }

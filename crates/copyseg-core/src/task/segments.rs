@@ -58,7 +58,7 @@ const HEAD_BYTES_MAX: usize = 20;
 /// How many bytes a pair takes, about, with everything that a plan sees.
 const PAIR_BYTES: usize = 16;
 
-/// For how many pairs room is made at once: how many are said to come may be told by damaged bytes.
+/// For how many pairs room is made at once, at most: damaged bytes may say how many are to come.
 const ROOM_PAIRS_MAX: usize = 256;
 
 const HAS_PARTITION: u8 = 1;

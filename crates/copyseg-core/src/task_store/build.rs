@@ -54,10 +54,9 @@ fn jobs(tasks: &[Arc<Task>]) -> (IdMap<JobId, Arc<JobTasks>>, Collections) {
     jobs.sort_by_key(|(job, _)| *job);
     let mut collections = Collections::default();
     for (job, gathered) in &jobs {
-        gathered
-            .collections
-            .iter()
-            .for_each(|(collection, tasks)| collections.add(*collection, *job, *tasks));
+        for (collection, tasks) in &gathered.collections {
+            collections.add(*collection, *job, *tasks);
+        }
     }
     (jobs.into_iter().map(|(job, gathered)| (job, Arc::new(gathered.into()))).collect(), collections)
 }

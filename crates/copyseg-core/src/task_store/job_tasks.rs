@@ -46,7 +46,7 @@ impl JobTasks {
     }
 }
 
-/// Tasks of one job that are yet to be made into [`JobTasks`], and how many of them are in a collection.
+/// Tasks of one job that are yet to be made into [`JobTasks`], and how many of them are in each collection.
 #[derive(Default)]
 pub(super) struct Gathered {
     progress: Progress,

@@ -162,9 +162,13 @@ proptest! {
     fn a_store_built_at_once_equals_a_full_scan_and_keeps_the_last_of_each_id(
         tasks in proptest::collection::vec(any_task(), 0..80),
         changes in proptest::collection::vec(any_change(), 0..10),
+        in_order in any::<bool>(),
     ) {
-        let tasks: Vec<_> = tasks.into_iter().map(Arc::new).collect();
+        let mut tasks: Vec<_> = tasks.into_iter().map(Arc::new).collect();
         let mut model: Model = tasks.iter().map(|task| (task.id, Arc::clone(task))).collect();
+        if in_order {
+            tasks = model.values().cloned().collect();
+        }
         let mut store: TaskStore = tasks.into_iter().collect();
         check(&store, &model);
         for change in changes {

@@ -194,7 +194,8 @@ impl TryFrom<TaskV1> for Task {
     }
 }
 
-/// Written as a vector of [`SegmentPairV1`] is, but never made into one: a store has millions of pairs to read.
+/// Written as a vector of [`SegmentPairV1`] is, but never made into one: a store has millions of pairs to read. Each takes six
+/// bytes or more, so that a record has room for 10,900 of them, however many it claims to hold.
 struct SegmentsV1(Segments);
 
 impl Encode for SegmentsV1 {
@@ -272,4 +273,24 @@ impl From<StoreFormatV1> for StoreFormat {
 #[derive(Encode, Decode)]
 pub(super) struct CounterV1 {
     pub(super) next_id: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::super::BINCODE;
+    use super::*;
+
+    /// The length takes one byte up to 250, then three.
+    #[rstest]
+    fn segments_are_written_as_a_vector_of_their_pairs(#[values(0, 1, 250, 251, 3_000)] length: i64) {
+        let pair = |n| SegmentPair { files: 2, ..SegmentPair::new(SegmentId(n), SegmentId(-n)) };
+        let segments: Segments = (0..length).map(pair).collect();
+        let pairs: Vec<_> = segments.iter().map(SegmentPairV1::from).collect();
+        let written = bincode::encode_to_vec(&pairs, BINCODE).unwrap();
+        assert_eq!(bincode::encode_to_vec(SegmentsV1(segments.clone()), BINCODE).unwrap(), written);
+        let (read, consumed) = bincode::decode_from_slice::<SegmentsV1, _>(&written, BINCODE).unwrap();
+        assert_eq!((read.0, consumed), (segments, written.len()));
+    }
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use copyseg_conformance::{Call, Fault, FaultyCatalog};
 use copyseg_core::{ErrorKind, JobState, ManagerOptions, MetaManager};
-use copyseg_restore::{CancellationToken, Manifest, Outcome, RestoreOptions, RestoreRequest, restore_with};
+use copyseg_restore::{
+    CancellationToken, Failure, FailureKind, Manifest, Outcome, RestoreOptions, RestoreRequest, restore_with,
+};
 use futures::FutureExt;
 use rstest::rstest;
 use tokio::sync::Notify;
@@ -64,6 +66,27 @@ async fn a_run_that_was_replaced_while_a_commit_was_on_its_way_is_fenced() {
     let error = run(&replaced, CATALOG, &fixture.request()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
     assert!(completed(&fixture.restore().await.unwrap()));
+}
+
+#[tokio::test]
+async fn a_run_that_was_replaced_while_it_said_why_it_is_blocked_is_fenced() {
+    let fixture = Fixture::new().await;
+    let catalog = Arc::new(FaultyCatalog::new(Arc::new(fixture.catalog.clone())));
+    let replaced = MetaManager::open(catalog.clone(), ManagerOptions::default()).await.unwrap();
+    let store = Arc::new(fixture.catalog.clone());
+    let worker = hooked(&fixture.request(), move |_| {
+        catalog.fail_nth_of(Call::Commit, 0, Fault::Before);
+        catalog.fail_nth_of(Call::Commit, 1, Fault::Lost);
+        let store = store.clone();
+        async {
+            MetaManager::open(store, ManagerOptions::default()).await.unwrap();
+            Err(Failure { kind: FailureKind::Blocked, ..Failure::transient("the disk is full") })
+        }
+        .boxed()
+    });
+    let (progress, stop) = (tokio::sync::watch::Sender::default(), CancellationToken::new());
+    let outcome = restore_with(&replaced, CATALOG, &fixture.request(), worker, &progress, &stop).await;
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Fenced);
 }
 
 #[tokio::test]
