@@ -84,6 +84,7 @@ const CLEAN_UP_MAX: Duration = Duration::from_secs(60);
 /// unfinished restore: nothing was copied. [`Unavailable`](ErrorKind::Unavailable) if storage needs attention,
 /// such as a full disk: the message says what to do, and the same request goes on.
 /// [`Held`](ErrorKind::Held) if this process is restoring into the target already.
+/// [`Fenced`](ErrorKind::Fenced) once another process has the catalog, whatever went wrong besides: let it finish.
 /// [`SetAside`](ErrorKind::SetAside) if records of the job are damaged. And what the manager reports.
 pub async fn restore(
     manager: &MetaManager,
