@@ -350,7 +350,8 @@ pub trait Catalog: fmt::Debug + Send + Sync {
 
     /// Starts `committer`, the task of a manager that calls [`commit`](Self::commit), as a task of tokio that can wait for
     /// time to pass. It is called on the runtime of the manager: `drop(tokio::spawn(committer))` is all that most catalogs
-    /// need.
+    /// need. Those whose changes were committed are then answered beside the next `commit`, once that waits for something: it
+    /// must not block its thread.
     ///
     /// A catalog that commits on a thread of its own spawns it there, so that no other thread has to be woken between one
     /// commit and the next. The committer holds the catalog, and may be the last who does: it is then dropped on that

@@ -1,5 +1,6 @@
 //! The keys under which records lie. Their form is part of the stored format.
 
+use std::fmt::Write as _;
 use std::ops::Range;
 
 use copyseg_core::{Head, RecordCounts, RecordKey, RecordKind};
@@ -52,7 +53,10 @@ impl Keys {
     /// Where a record lies.
     pub(crate) fn record(&self, key: RecordKey) -> String {
         let ordered = key.id as u64 ^ SIGN;
-        format!("{}/{}/{:02x}/{ordered:016x}", self.0, key.kind.as_str(), shard(key.id))
+        // With room for all of it at once, because a batch has many.
+        let mut record = String::with_capacity(self.0.len() + "/store/00/".len() + 16);
+        let _ = write!(record, "{}/{}/{:02x}/{ordered:016x}", self.0, key.kind.as_str(), shard(key.id));
+        record
     }
 
     /// The length of every record's key, at most.

@@ -9,6 +9,7 @@
 mod point;
 mod lock;
 mod pointer;
+pub mod runtime;
 pub mod sync;
 pub mod task;
 pub mod time;

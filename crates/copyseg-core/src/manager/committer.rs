@@ -7,6 +7,7 @@ mod answers;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future;
 use tokio::sync::broadcast;
 use tracing::{debug, error, warn};
 
@@ -85,8 +86,11 @@ impl Committer {
             self.let_callers_return().await;
             let (items, batch, state) = self.gather();
             self.answers.expect_commit(!items.is_empty());
-            // Not before, because those who are answered come for the lock.
-            self.answer();
+            // Not before, because those who are answered come for the lock; and not yet where others wait for a commit
+            // that is carried to its server on the same threads.
+            if items.is_empty() || !self.answers.share_runtime() {
+                self.answer();
+            }
             if items.is_empty() && batch.operations().is_empty() {
                 if self.is_over() {
                     break;
@@ -199,18 +203,20 @@ impl Committer {
     /// batch number in the head then says whose it was, and a late original can no longer apply.
     async fn commit(&mut self, items: &[Item], batch: &Batch) -> Outcome {
         if batch.operations().is_empty() && items.iter().all(|item| item.work.changes.is_none()) {
+            self.answer();
             return Outcome::Applied;
         }
         let next = match self.next_head(items, batch) {
             Ok(next) => next,
             Err(error) => return Outcome::Refused(error),
         };
-        let catalog = &self.shared.catalog;
         let mut unsettled = false;
         let mut told = String::new();
         self.answers.expect_commit(false);
         for attempt in 0.. {
-            let error = match catalog.commit(&self.head, &next, batch).await {
+            let result = self.send(&next, batch).await;
+            let catalog = &self.shared.catalog;
+            let error = match result {
                 Ok(()) => break,
                 Err(error) if error.kind() == ErrorKind::Fenced => match catalog.head().await {
                     Ok(head) if head == next => break,
@@ -251,6 +257,18 @@ impl Committer {
         }
         self.head = next;
         Outcome::Applied
+    }
+
+    /// Has the catalog commit `batch`, and answers the callers of the batch before, where that is not done yet, once this one
+    /// is on its way.
+    async fn send(&mut self, next: &Head, batch: &Batch) -> Result<()> {
+        let commit = self.shared.catalog.commit(&self.head, next, batch);
+        let Some(published) = self.published.take() else { return commit.await };
+        let answer = async {
+            tokio::task::yield_now().await;
+            self.answers.give(published);
+        };
+        future::join(commit, answer).await.0
     }
 
     fn next_head(&self, items: &[Item], batch: &Batch) -> Result<Head> {

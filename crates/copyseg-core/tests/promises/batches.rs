@@ -120,6 +120,38 @@ async fn a_full_batch_waits_neither_for_callers_to_be_answered_nor_for_them_to_r
     assert_eq!(*seen.lock().unwrap(), [0, 0], "two batches of four, one right after the other");
 }
 
+/// A client of a server passes a request on from task to task, behind callers that were answered before.
+#[tokio::test]
+async fn a_batch_has_left_before_those_who_were_answered_go_on() {
+    const CALLERS: i64 = 8;
+    let (answered, left) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let catalog = HookedCatalog(MemoryCatalog::with_limits(TINY), {
+        let (answered, left) = (Arc::clone(&answered), Arc::clone(&left));
+        move || {
+            let (answered, left) = (Arc::clone(&answered), Arc::clone(&left));
+            let writes = async move { left.lock().unwrap().push(answered.load(Ordering::SeqCst)) };
+            tokio::spawn(async { drop(tokio::spawn(writes)) });
+            Ok(())
+        }
+    });
+    let meta = MetaManager::open(Arc::new(catalog), ManagerOptions::default()).await.unwrap();
+    for id in 0..CALLERS {
+        meta.add_job(job(id), vec![]).await.unwrap();
+    }
+    until_idle().await;
+    left.lock().unwrap().clear();
+    let update = |id| {
+        let (meta, answered) = (meta.clone(), Arc::clone(&answered));
+        tokio::spawn(async move {
+            meta.update_job(JobId(id), [JobAction::Rows(1)]).await.unwrap();
+            answered.fetch_add(1, Ordering::SeqCst);
+        })
+    };
+    join_all((0..CALLERS).map(update)).await;
+    until_idle().await;
+    assert_eq!(*left.lock().unwrap(), [0, 0], "two batches of four");
+}
+
 /// They are answered while the next batch is on its way, whatever becomes of that.
 #[tokio::test]
 async fn who_is_durable_is_told_so_though_the_catalog_panics_over_the_next_batch() {

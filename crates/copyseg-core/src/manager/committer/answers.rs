@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use parking_lot::Mutex;
+use tokio::runtime::{Handle, Id};
 use tokio::sync::Notify;
 
 use crate::manager::Changes;
@@ -26,6 +27,7 @@ pub(super) struct Published {
 }
 
 struct Waiting {
+    runtime: Id,
     /// `None` once the task or the committer has ended, after which whoever comes is answered at once. They answer under
     /// this lock, so that nobody is still being answered at that end.
     published: Mutex<Option<Vec<Published>>>,
@@ -38,6 +40,7 @@ impl Answers {
     /// Starts the task, which ends after the committer.
     pub(in crate::manager) fn start() -> Self {
         let waiting = Arc::new(Waiting {
+            runtime: Handle::current().id(),
             published: Mutex::new(Some(Vec::new())),
             more: Notify::new(),
             commit_is_expected: AtomicBool::new(false),
@@ -46,6 +49,11 @@ impl Answers {
         let task = EndsWaiting(Arc::clone(&waiting));
         tokio::spawn(async move { task.0.answer().await });
         Self(waiting)
+    }
+
+    /// Whether callers are answered on the runtime of the task that asks, whose threads they share then.
+    pub(super) fn share_runtime(&self) -> bool {
+        Handle::current().id() == self.0.runtime
     }
 
     /// Says whether a commit is about to begin. The thread that answers may take the processor of the committer away when it
