@@ -350,11 +350,11 @@ pub trait Catalog: fmt::Debug + Send + Sync {
 
     /// Starts `committer`, the task of a manager that calls [`commit`](Self::commit), as a task of tokio that can wait for
     /// time to pass. It is called on the runtime of the manager: `drop(tokio::spawn(committer))` is all that most catalogs
-    /// need. Those whose changes were committed are then answered beside the next `commit`, once that waits for something: it
-    /// must not block its thread.
+    /// need. The callers of one commit are then answered only after the next `commit` was polled for the first time, so that
+    /// one that blocks its thread keeps them waiting until it ends.
     ///
-    /// A catalog that commits on a thread of its own spawns it there, so that no other thread has to be woken between one
-    /// commit and the next. The committer holds the catalog, and may be the last who does: it is then dropped on that
+    /// A catalog that commits on a thread of its own spawns it on a runtime of that thread, so that no other thread has to be
+    /// woken between one commit and the next; callers are answered before the next `commit` is made. The committer holds the catalog, and may be the last who does: it is then dropped on that
     /// thread, which must neither be waited for nor be ended by that drop. A catalog around this one passes the committer
     /// on; its own `commit` then runs on that thread, and should not block it for long.
     fn spawn_committer(&self, committer: BoxFuture<'static, ()>);

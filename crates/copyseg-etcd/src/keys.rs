@@ -53,8 +53,9 @@ impl Keys {
     /// Where a record lies.
     pub(crate) fn record(&self, key: RecordKey) -> String {
         let ordered = key.id as u64 ^ SIGN;
-        // With room for all of it at once, because a batch has many.
+        // Room for the longest is made at once: a batch has many keys, and `format!` would make room for each several times.
         let mut record = String::with_capacity(self.0.len() + "/store/00/".len() + 16);
+        // Writing to a string does not fail.
         let _ = write!(record, "{}/{}/{:02x}/{ordered:016x}", self.0, key.kind.as_str(), shard(key.id));
         record
     }

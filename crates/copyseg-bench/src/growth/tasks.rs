@@ -56,7 +56,7 @@ pub(super) fn read(context: &Context) -> Result<Curve> {
             Ok(nanos_per(ids.len(), || ids.iter().filter(|id| state(id.0).is_some()).count()))
         },
     )?;
-    let why = "A level of the tree for every thirty-twofold, and beyond a few megabytes a miss of the caches for each; a hash \
+    let why = "A level of the tree for every eightfold, and beyond a few megabytes a miss of the caches for each; a hash \
                map has two misses in all.";
     Ok(Curve { what: "get + state of a random task", by: "tasks", unit: Unit::Nanos, lines, why })
 }
@@ -108,7 +108,8 @@ pub(super) fn recovery(context: &Context) -> Result<Curve> {
         )?;
         line.push((tasks as f64, nanos.median()));
     }
-    let why = "From a flat file, so that no engine is measured; 10 million once. In proportion to the tasks, but for the misses of the caches.";
+    let why = "From a flat file, so that no engine is measured. In proportion to the tasks, but for the misses of the caches; 10 \
+               million once, in memory that the kernel has yet to clear, which takes half of the first recovery of a process.";
     let lines = vec![("copyseg", line)];
     Ok(Curve { what: "recovery", by: "tasks", unit: Unit::Nanos, lines, why })
 }
@@ -123,8 +124,8 @@ pub(super) fn memory(context: &Context) -> Result<Curve> {
         theirs.push((size, measure_in_child(Holder::Reference, &path, of(tasks))?.allocated as f64 / size));
     }
     let lines = vec![("copyseg", allocated), ("copyseg, resident", resident), ("reference design", theirs)];
-    let why = "Measured once in a process of its own. With few tasks, what a manager takes at all is seen: the channel to its \
-               subscribers and, in the resident figure, buffers of the file and stacks of threads.";
+    let why = "Measured once in a process of its own. With few tasks, the resident figure shows what any process takes: buffers \
+               of the file and stacks of threads.";
     Ok(Curve {
         what: "bytes per task, jobs of 100 tasks included",
         by: "tasks",

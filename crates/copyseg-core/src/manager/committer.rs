@@ -86,8 +86,8 @@ impl Committer {
             self.let_callers_return().await;
             let (items, batch, state) = self.gather();
             self.answers.expect_commit(!items.is_empty());
-            // Not before, because those who are answered come for the lock; and not yet where others wait for a commit
-            // that is carried to its server on the same threads.
+            // Not before, because those who are answered come for the lock; and where others wait for a commit that begins on
+            // the same threads, only behind its beginning.
             if items.is_empty() || !self.answers.share_runtime() {
                 self.answer();
             }
@@ -203,7 +203,6 @@ impl Committer {
     /// batch number in the head then says whose it was, and a late original can no longer apply.
     async fn commit(&mut self, items: &[Item], batch: &Batch) -> Outcome {
         if batch.operations().is_empty() && items.iter().all(|item| item.work.changes.is_none()) {
-            self.answer();
             return Outcome::Applied;
         }
         let next = match self.next_head(items, batch) {
@@ -259,12 +258,14 @@ impl Committer {
         Outcome::Applied
     }
 
-    /// Has the catalog commit `batch`, and answers the callers of the batch before, where that is not done yet, once this one
-    /// is on its way.
+    /// Has the catalog commit `batch`, and answers the callers of the batch before, where that is not done yet, after the
+    /// commit was polled once.
     async fn send(&mut self, next: &Head, batch: &Batch) -> Result<()> {
         let commit = self.shared.catalog.commit(&self.head, next, batch);
         let Some(published) = self.published.take() else { return commit.await };
         let answer = async {
+            // The request passes through tasks of the client of a server, and callers who were answered now would be polled
+            // before those.
             tokio::task::yield_now().await;
             self.answers.give(published);
         };
@@ -285,6 +286,8 @@ impl Committer {
     }
 
     fn publish(&mut self, mut items: Vec<Item>, batch: &Batch, state: Snapshot) {
+        // Where there was nothing to send.
+        self.answer();
         self.sweeping = true;
         self.hidden.applied(batch, items.iter().map(|item| &item.work));
         let (mut outdated, mut unheard) = (None, Vec::new());
@@ -308,6 +311,8 @@ impl Committer {
 
     /// A batch that storage refused takes every transaction with it that was accepted on top of it.
     fn refuse(&mut self, mut items: Vec<Item>, error: Error) {
+        // Where it was refused before it was sent.
+        self.answer();
         self.sweeping = false;
         let waiting = {
             let mut accepted = self.shared.accepted.lock();

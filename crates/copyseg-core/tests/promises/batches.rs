@@ -100,7 +100,7 @@ async fn a_transaction_too_large_for_the_store_is_refused_before_anything_is_wri
 async fn a_full_batch_waits_neither_for_callers_to_be_answered_nor_for_them_to_return() {
     const CALLERS: i64 = 8;
     let (answered, seen) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
-    let catalog = HookedCatalog(MemoryCatalog::with_limits(TINY), {
+    let catalog = HookedCatalog::new(MemoryCatalog::with_limits(TINY), {
         let (answered, seen) = (Arc::clone(&answered), Arc::clone(&seen));
         move || {
             seen.lock().unwrap().push(answered.load(Ordering::SeqCst));
@@ -125,12 +125,12 @@ async fn a_full_batch_waits_neither_for_callers_to_be_answered_nor_for_them_to_r
 async fn a_batch_has_left_before_those_who_were_answered_go_on() {
     const CALLERS: i64 = 8;
     let (answered, left) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
-    let catalog = HookedCatalog(MemoryCatalog::with_limits(TINY), {
+    let catalog = HookedCatalog::new(MemoryCatalog::with_limits(TINY), {
         let (answered, left) = (Arc::clone(&answered), Arc::clone(&left));
         move || {
             let (answered, left) = (Arc::clone(&answered), Arc::clone(&left));
             let writes = async move { left.lock().unwrap().push(answered.load(Ordering::SeqCst)) };
-            tokio::spawn(async { drop(tokio::spawn(writes)) });
+            tokio::spawn(async { drop(tokio::spawn(async { drop(tokio::spawn(writes)) })) });
             Ok(())
         }
     });
@@ -152,11 +152,44 @@ async fn a_batch_has_left_before_those_who_were_answered_go_on() {
     assert_eq!(*left.lock().unwrap(), [0, 0], "two batches of four");
 }
 
+/// Its commit blocks the thread of the committer, which could answer nobody meanwhile.
+#[tokio::test]
+async fn callers_are_answered_before_a_catalog_commits_on_a_thread_of_its_own() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let commits_before = Arc::new(AtomicUsize::new(usize::MAX));
+    let own = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let mut catalog = HookedCatalog::new(MemoryCatalog::with_limits(TINY), {
+        let (left, told) = (Arc::clone(&commits_before), Mutex::new(told));
+        move || {
+            if left.fetch_sub(1, Ordering::SeqCst) == 0 {
+                told.lock()
+                    .unwrap()
+                    .recv_timeout(Duration::from_secs(60))
+                    .expect("a caller of the batch before");
+            }
+            Ok(())
+        }
+    });
+    catalog.runtime = Some(own.handle().clone());
+    let meta = MetaManager::open(Arc::new(catalog), ManagerOptions::default()).await.unwrap();
+    for id in 0..8 {
+        meta.add_job(job(id), vec![]).await.unwrap();
+    }
+    commits_before.store(1, Ordering::SeqCst);
+    let update = async |id| {
+        meta.update_job(JobId(id), [JobAction::Rows(1)]).await.unwrap();
+        tell.send(()).unwrap();
+    };
+    join_all((0..8).map(update)).await;
+    meta.close().await.unwrap();
+    own.shutdown_background();
+}
+
 /// They are answered while the next batch is on its way, whatever becomes of that.
 #[tokio::test]
 async fn who_is_durable_is_told_so_though_the_catalog_panics_over_the_next_batch() {
     let panics_after = Arc::new(AtomicUsize::new(usize::MAX));
-    let catalog = HookedCatalog(MemoryCatalog::with_limits(TINY), {
+    let catalog = HookedCatalog::new(MemoryCatalog::with_limits(TINY), {
         let left = Arc::clone(&panics_after);
         move || {
             assert!(left.fetch_sub(1, Ordering::SeqCst) > 0, "a bug of the catalog");

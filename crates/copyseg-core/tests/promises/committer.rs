@@ -13,6 +13,7 @@ use copyseg_core::{
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rstest::rstest;
+use tokio::runtime::Handle;
 
 use super::{Fixture, job, open, stored, task, until_idle, visible};
 
@@ -259,45 +260,56 @@ async fn a_close_returns_after_everybody_was_answered() {
 }
 
 /// A catalog that does this before each commit.
-pub(crate) struct HookedCatalog<F>(pub(crate) MemoryCatalog, pub(crate) F);
+pub(crate) struct HookedCatalog<F> {
+    store: MemoryCatalog,
+    hook: F,
+    /// Where its committer runs, if it has a runtime of its own.
+    pub(crate) runtime: Option<Handle>,
+}
+
+impl<F> HookedCatalog<F> {
+    pub(crate) fn new(store: MemoryCatalog, hook: F) -> Self {
+        Self { store, hook, runtime: None }
+    }
+}
 
 impl<F> std::fmt::Debug for HookedCatalog<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
+        self.store.fmt(f)
     }
 }
 
 #[async_trait]
 impl<F: Fn() -> Result<()> + Send + Sync> Catalog for HookedCatalog<F> {
     async fn acquire(&self) -> Result<Head> {
-        self.0.acquire().await
+        self.store.acquire().await
     }
     async fn load(&self) -> Result<Loaded> {
-        self.0.load().await
+        self.store.load().await
     }
     async fn commit(&self, expected: &Head, next: &Head, batch: &Batch) -> Result<()> {
-        (self.1)()?;
-        self.0.commit(expected, next, batch).await
+        (self.hook)()?;
+        self.store.commit(expected, next, batch).await
     }
     async fn head(&self) -> Result<Head> {
-        self.0.head().await
+        self.store.head().await
     }
     fn limits(&self) -> Limits {
-        self.0.limits()
+        self.store.limits()
     }
     async fn close(&self) -> Result<()> {
-        self.0.close().await
+        self.store.close().await
     }
 
     fn spawn_committer(&self, committer: BoxFuture<'static, ()>) {
-        drop(tokio::spawn(committer));
+        drop(self.runtime.clone().unwrap_or_else(Handle::current).spawn(committer));
     }
 }
 
 #[tokio::test]
 async fn a_panic_of_the_catalog_leaves_nobody_waiting() {
     let (store, panics) = (MemoryCatalog::new(), Arc::new(AtomicBool::new(false)));
-    let catalog = HookedCatalog(store.clone(), {
+    let catalog = HookedCatalog::new(store.clone(), {
         let panics = Arc::clone(&panics);
         move || {
             assert!(!panics.load(Ordering::SeqCst), "a bug of the catalog");
@@ -323,7 +335,7 @@ async fn a_panic_of_the_catalog_leaves_nobody_waiting() {
 async fn a_clock_that_jumps_during_a_commit_and_then_stands_still_holds_nobody_up() {
     let clock = ManualClock::at(super::NOW);
     let jumping = clock.clone();
-    let catalog = HookedCatalog(MemoryCatalog::new(), move || {
+    let catalog = HookedCatalog::new(MemoryCatalog::new(), move || {
         jumping.advance(Duration::from_secs(3600));
         Ok(())
     });
@@ -342,7 +354,7 @@ async fn a_clock_that_jumps_during_a_commit_and_then_stands_still_holds_nobody_u
 #[tokio::test(start_paused = true)]
 async fn a_store_that_turns_out_damaged_while_an_outcome_is_unknown_leaves_nobody_waiting() {
     let (store, is_damaged) = (MemoryCatalog::new(), Arc::new(AtomicBool::new(false)));
-    let catalog = HookedCatalog(store.clone(), {
+    let catalog = HookedCatalog::new(store.clone(), {
         let (commits, is_damaged) = (AtomicUsize::new(0), Arc::clone(&is_damaged));
         move || match (is_damaged.load(Ordering::SeqCst), commits.fetch_add(1, Ordering::SeqCst)) {
             (false, _) => {

@@ -15,7 +15,7 @@ use super::{Fixture, TINY, job, open, stored, tamper, task, until_idle, visible}
 /// A manager with job 1, on a catalog that refuses the next commits as it is told, the last first.
 async fn refusing() -> (MemoryCatalog, MetaManager, Arc<Mutex<Vec<ErrorKind>>>) {
     let (store, refusals) = (MemoryCatalog::new(), Arc::new(Mutex::new(Vec::new())));
-    let catalog = HookedCatalog(store.clone(), {
+    let catalog = HookedCatalog::new(store.clone(), {
         let refusals = Arc::clone(&refusals);
         move || {
             refusals

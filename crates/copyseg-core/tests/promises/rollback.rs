@@ -151,7 +151,7 @@ async fn open(refusals: Vec<bool>) -> (MemoryCatalog, MetaManager) {
         .unwrap();
     tamper(&store, [Operation::Put(task_key(DAMAGED), Arc::from(*b"damaged"))]).await;
     let watched = Arc::new(OnceLock::<WeakManager>::new());
-    let catalog = HookedCatalog(store.clone(), {
+    let catalog = HookedCatalog::new(store.clone(), {
         let (store, watched) = (store.clone(), Arc::clone(&watched));
         let refusals = Mutex::new(refusals.into_iter());
         move || {

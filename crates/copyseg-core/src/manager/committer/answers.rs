@@ -27,6 +27,7 @@ pub(super) struct Published {
 }
 
 struct Waiting {
+    /// Where callers are answered.
     runtime: Id,
     /// `None` once the task or the committer has ended, after which whoever comes is answered at once. They answer under
     /// this lock, so that nobody is still being answered at that end.
