@@ -354,8 +354,9 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// one that blocks its thread keeps them waiting until it ends.
     ///
     /// A catalog that commits on a thread of its own spawns it on a runtime of that thread, so that no other thread has to be
-    /// woken between one commit and the next; callers are answered before the next `commit` is made. The committer holds the catalog, and may be the last who does: it is then dropped on that
-    /// thread, which must neither be waited for nor be ended by that drop. A catalog around this one passes the committer
-    /// on; its own `commit` then runs on that thread, and should not block it for long.
+    /// woken between one commit and the next; callers are answered before the next `commit` is made. The committer holds the
+    /// catalog, and may be the last who does: it is then dropped on that thread, which must neither be waited for nor be ended
+    /// by that drop. A catalog around this one passes the committer on; its own `commit` then runs on that thread, and should
+    /// not block it for long.
     fn spawn_committer(&self, committer: BoxFuture<'static, ()>);
 }

@@ -101,7 +101,10 @@ impl Committer {
                 continue;
             }
             let start = Instant::now();
-            match self.commit(&items, &batch).await {
+            let outcome = self.commit(&items, &batch).await;
+            // Whom nobody has answered yet because nothing was sent.
+            self.answer();
+            match outcome {
                 Outcome::Applied => {
                     self.took = start.elapsed();
                     self.publish(items, &batch, state);
@@ -286,8 +289,6 @@ impl Committer {
     }
 
     fn publish(&mut self, mut items: Vec<Item>, batch: &Batch, state: Snapshot) {
-        // Where there was nothing to send.
-        self.answer();
         self.sweeping = true;
         self.hidden.applied(batch, items.iter().map(|item| &item.work));
         let (mut outdated, mut unheard) = (None, Vec::new());
@@ -311,8 +312,6 @@ impl Committer {
 
     /// A batch that storage refused takes every transaction with it that was accepted on top of it.
     fn refuse(&mut self, mut items: Vec<Item>, error: Error) {
-        // Where it was refused before it was sent.
-        self.answer();
         self.sweeping = false;
         let waiting = {
             let mut accepted = self.shared.accepted.lock();
