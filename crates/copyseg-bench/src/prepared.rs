@@ -237,7 +237,7 @@ impl Catalog for IdleCatalog {
     }
 
     fn limits(&self) -> Limits {
-        Limits { operations_max: 16_384, bytes_max: 16 << 20 }
+        Limits { operations_max: 16_384, bytes_max: 16 << 20, commits_max: 1 }
     }
 
     async fn close(&self) -> Result<()> {
@@ -331,16 +331,18 @@ impl Catalog for Counted {
     }
 
     async fn commit(&self, expected: &Head, next: &Head, batch: &Batch) -> Result<()> {
+        let start = std::time::Instant::now();
+        let result = self.inner.commit(expected, next, batch).await;
+        self.nanos.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        // One that came before the one that it builds upon is made again.
+        result?;
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.operations.fetch_add(batch.operations().len() as u64, Ordering::Relaxed);
         self.bytes.fetch_add(batch.size() as u64, Ordering::Relaxed);
         if let Some(kept) = &self.kept {
             kept.lock().push((*next, batch.clone()));
         }
-        let start = std::time::Instant::now();
-        let result = self.inner.commit(expected, next, batch).await;
-        self.nanos.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        result
+        Ok(())
     }
 
     async fn head(&self) -> Result<Head> {

@@ -82,7 +82,7 @@ impl Workload {
     }
 
     async fn stretch(self, jobs: std::ops::Range<usize>) -> Result<(Vec<Record>, Revision)> {
-        let limits = Limits { operations_max: usize::MAX, bytes_max: usize::MAX };
+        let limits = Limits { operations_max: usize::MAX, bytes_max: usize::MAX, commits_max: 1 };
         let catalog = MemoryCatalog::with_limits(limits);
         let clock = ManualClock::at(Timestamp::from_millis(CREATED_MS));
         let options = ManagerOptions { clock: Arc::new(clock), ..ManagerOptions::default() };

@@ -103,6 +103,7 @@ macro_rules! cases {
                 deleting_an_absent_record_is_fine,
                 a_commit_on_another_head_writes_nothing,
                 concurrent_commits_on_one_head_have_one_winner,
+                commits_under_way_together_are_applied_in_order,
                 the_next_head_is_stored_as_given,
                 any_sequence_of_batches_leaves_what_it_wrote,
                 a_commit_lets_other_tasks_run,

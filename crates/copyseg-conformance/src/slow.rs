@@ -70,8 +70,13 @@ impl SlowCatalog {
 
     /// Waits until a commit is being held.
     pub async fn commit_held(&self) {
+        self.commits_held(1).await;
+    }
+
+    /// Waits until so many commits are being held at once, or more.
+    pub async fn commits_held(&self, count: usize) {
         // The sender lives as long as `self`, so waiting cannot fail.
-        let _ = self.gate.subscribe().wait_for(|gate| gate.closed && gate.waiting > 0).await;
+        let _ = self.gate.subscribe().wait_for(|gate| gate.closed && gate.waiting >= count).await;
     }
 
     async fn pass_gate(&self) {

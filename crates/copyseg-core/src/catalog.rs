@@ -220,6 +220,10 @@ pub struct Limits {
     pub operations_max: usize,
     /// The sum of [`Operation::size`] in one batch; at least 128 KiB, so that any single record fits.
     pub bytes_max: usize,
+    /// How many commits a manager makes at once, at most: more than 1 where they wait for a network rather than for each other.
+    /// Each is made with the head that the one before it leads to, before it is known whether that one is applied, and is
+    /// [`Fenced`](ErrorKind::Fenced) while it is not. One task polls them all, and drops those behind one that is refused.
+    pub commits_max: usize,
 }
 
 impl Limits {
@@ -286,6 +290,8 @@ impl Loaded {
 /// - `deleting_an_absent_record_is_fine`: and the rest of the batch is written.
 /// - `a_commit_on_another_head_writes_nothing`: a difference in any field makes it `Fenced`.
 /// - `concurrent_commits_on_one_head_have_one_winner`: the others are `Fenced`.
+/// - `commits_under_way_together_are_applied_in_order`: one that came before the one that it builds upon is `Fenced`, and can be
+///   sent again.
 /// - `the_next_head_is_stored_as_given`: what is in it, counts included, is the caller's business.
 /// - `any_sequence_of_batches_leaves_what_it_wrote`: no record is lost, and none comes back.
 /// - `a_commit_lets_other_tasks_run`: it never blocks the thread that it is called on.
@@ -354,7 +360,8 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     /// one that blocks its thread keeps them waiting until it ends.
     ///
     /// A catalog that commits on a thread of its own spawns it on a runtime of that thread, so that no other thread has to be
-    /// woken between one commit and the next; callers are answered before the next `commit` is made. The committer holds the
+    /// woken between one commit and the next; callers are answered before the next `commit` is made (or, where
+    /// [`Limits::commits_max`] allows several, before the next one behind it). The committer holds the
     /// catalog, and may be the last who does: it is then dropped on that thread, which must neither be waited for nor be ended
     /// by that drop. A catalog around this one passes the committer on; its own `commit` then runs on that thread, and should
     /// not block it for long.

@@ -95,6 +95,8 @@ struct Shared {
     accepted: Turns<Accepted>,
     places: Arc<Semaphore>,
     work: Notify,
+    /// Told of each change that leaves a full batch in the queue.
+    full: Notify,
     heartbeats: Heartbeats,
     /// Why nothing more is taken: closed, fenced or stopped. Readers look here without a lock.
     ended: OnceLock<Error>,
@@ -166,6 +168,7 @@ impl MetaManager {
             }),
             places: Arc::new(Semaphore::new(options.queue_max.clamp(1, Semaphore::MAX_PERMITS))),
             work: Notify::new(),
+            full: Notify::new(),
             heartbeats: Heartbeats::new(options.clock.monotonic()),
             ended: OnceLock::new(),
             finished: watch::Sender::new(false),
@@ -253,7 +256,7 @@ impl MetaManager {
     /// Closing it again is fine.
     ///
     /// A commit whose outcome storage has not told is asked for once more; if that does not settle it, its
-    /// callers are answered with [`ErrorKind::OutcomeUnknown`].
+    /// callers are answered with [`ErrorKind::OutcomeUnknown`], and so are those whose commits were made behind it.
     ///
     /// # Errors
     /// What the catalog's own `close` reports; the records are safe all the same.

@@ -64,7 +64,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             // Small batches, so that large jobs are staged where the follower sees their tasks first.
-            let catalog = MemoryCatalog::with_limits(Limits { operations_max: 16, bytes_max: 1 << 20 });
+            let catalog = MemoryCatalog::with_limits(Limits { operations_max: 16, bytes_max: 1 << 20, commits_max: 1 });
             let manager =
                 MetaManager::open(Arc::new(catalog.clone()), ManagerOptions::default()).await.unwrap();
             let mut follower = None;

@@ -201,6 +201,7 @@ impl EtcdOptions {
         let user = self.user.as_ref().map_or(0, |(name, _)| name.len());
         let head = 1024 + 3 * keys.head().len() + user;
         let overhead = operations_max.saturating_mul(per_operation).saturating_add(head);
-        Limits { operations_max, bytes_max: self.max_request_bytes.saturating_sub(overhead) }
+        let bytes_max = self.max_request_bytes.saturating_sub(overhead);
+        Limits { operations_max, bytes_max, commits_max: 2 }
     }
 }

@@ -132,7 +132,12 @@ impl Store {
         match self.head().await {
             Ok(found) if found.head == *next => Ok(Outcome::Applied(found.written_at)),
             Ok(found) if found.head == *expected => Err(failure.into()),
-            Ok(found) => Ok(Outcome::Moved(found.head)),
+            // One behind it may be applied by now, or another writer may have come.
+            Ok(found) => Err(Error::with_source(
+                ErrorKind::OutcomeUnknown,
+                format!("whether the last write was done cannot be told at revision {}", found.head.revision),
+                failure.error,
+            )),
             Err(error) => {
                 let message =
                     format!("{}; and whether the last write was done cannot be read", failure.error);

@@ -15,7 +15,7 @@ use crate::source::Source;
 
 /// redb itself sets no bounds. A batch is held in memory until it is written, and everybody waits for it: with
 /// these, a quarter of the default cache, and below 0.1 s for new records, 0.4 s for scattered ones (measured).
-const LIMITS: Limits = Limits { operations_max: 16_384, bytes_max: 16 << 20 };
+const LIMITS: Limits = Limits { operations_max: 16_384, bytes_max: 16 << 20, commits_max: 1 };
 
 /// A catalog in one local file.
 ///

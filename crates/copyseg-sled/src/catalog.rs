@@ -18,7 +18,7 @@ use crate::store::Store;
 
 /// A commit of this size stays within one segment of sled's log, so that sled does not overwrite in it what an earlier
 /// part of the same commit, not yet synced, has freed; and takes about 0.1 s.
-const LIMITS: Limits = Limits { operations_max: 4096, bytes_max: 4 << 20 };
+const LIMITS: Limits = Limits { operations_max: 4096, bytes_max: 4 << 20, commits_max: 1 };
 
 /// The largest record of core. sled would put larger ones into files that no commit syncs.
 const RECORD_BYTES_MAX: usize = 64 << 10;

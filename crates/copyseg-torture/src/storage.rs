@@ -15,8 +15,9 @@ use crate::visible::records;
 #[cfg(feature = "etcd-tests")]
 use crate::etcd_member::EtcdMember;
 
-/// So few that a job of a handful of tasks takes several batches.
-pub const TINY: Limits = Limits { operations_max: 6, bytes_max: 128 << 10 };
+/// So few that a job of a handful of tasks takes several batches. Two of them at once, whatever the backend does by itself,
+/// for there is more to go wrong.
+pub const TINY: Limits = Limits { operations_max: 6, bytes_max: 128 << 10, commits_max: 2 };
 
 /// Where a trial stores.
 #[derive(Debug, Clone)]

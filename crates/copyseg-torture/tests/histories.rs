@@ -19,7 +19,7 @@ const LIVES: usize = 4;
 const CLIENTS: usize = 8;
 const STEPS: u32 = 60;
 
-const LARGE: Limits = Limits { operations_max: 100, bytes_max: 1 << 20 };
+const LARGE: Limits = Limits { operations_max: 100, bytes_max: 1 << 20, commits_max: 1 };
 
 #[test]
 fn one_order_explains_what_everybody_saw_in_memory() {

@@ -96,7 +96,7 @@ impl Catalog for FileCatalog {
     }
 
     fn limits(&self) -> Limits {
-        Limits { operations_max: 10_000, bytes_max: 16 << 20 }
+        Limits { operations_max: 10_000, bytes_max: 16 << 20, commits_max: 1 }
     }
 
     async fn close(&self) -> Result<()> {

@@ -153,7 +153,11 @@ fn read_until(manager: &MetaManager, ids: &[TaskId], stop: &AtomicBool) -> Vec<u
 
 /// Writes the records of the same job without a manager: nanoseconds.
 async fn write_alone(catalog: &dyn Catalog) -> Result<f64> {
-    let memory = MemoryCatalog::with_limits(Limits { operations_max: usize::MAX, bytes_max: usize::MAX });
+    let memory = MemoryCatalog::with_limits(Limits {
+        operations_max: usize::MAX,
+        bytes_max: usize::MAX,
+        commits_max: 1,
+    });
     let manager = MetaManager::open(Arc::new(memory.clone()), ManagerOptions::default()).await?;
     manager.add_job(NewJob::default(), tasks()).await?;
     let pages: Vec<_> = memory.load().await?.pages.try_collect().await?;

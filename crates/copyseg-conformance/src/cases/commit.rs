@@ -8,7 +8,7 @@ use futures::future::join_all;
 use tokio::sync::oneshot;
 
 use crate::fixture::Fixture;
-use crate::writer::{Writer, assert_turns_for_others, delete, job, key, put, task};
+use crate::writer::{Prepared, Writer, assert_turns_for_others, delete, job, key, put, task};
 
 /// A commit adds, overwrites and removes records and moves the head, all of it durably.
 pub async fn a_commit_writes_its_batch_and_the_head(fixture: &dyn Fixture) {
@@ -75,6 +75,34 @@ pub async fn concurrent_commits_on_one_head_have_one_winner(fixture: &dyn Fixtur
     }
     assert_eq!(winners.len(), 1, "commits applied on one head");
     winners.into_iter().for_each(|winner| writer.note(winner));
+    writer.assert_durable().await;
+}
+
+/// Commits may be sent before it is known whether the one that they build upon is applied. One that comes before that one is
+/// refused, and can be sent again.
+pub async fn commits_under_way_together_are_applied_in_order(fixture: &dyn Fixture) {
+    let mut writer = Writer::acquire(fixture).await;
+    for round in 0..10 {
+        let mut ahead = writer.stored.clone();
+        let commits = [0, 1, 2].map(|id| {
+            let next = Head { batch: ahead.head.batch.wrapping_add(1), ..ahead.head };
+            let commit =
+                Prepared { expected: ahead.head, next, batch: Batch::from_iter([put(task(id), [round])]) };
+            ahead.apply(&commit.next, &commit.batch);
+            commit
+        });
+        writer.assert_refused(&commits[1], ErrorKind::Fenced).await;
+        let outcomes = join_all(commits.iter().map(|commit| commit.send(&*writer.catalog))).await;
+        assert!(outcomes[0].is_ok(), "it builds upon what is stored");
+        for (commit, outcome) in commits.iter().zip(outcomes) {
+            if let Err(error) = outcome {
+                assert_eq!(error.kind(), ErrorKind::Fenced);
+                commit.send(&*writer.catalog).await.expect("the one before it is applied");
+            }
+            writer.note(commit);
+        }
+        writer.assert_stored().await;
+    }
     writer.assert_durable().await;
 }
 

@@ -64,7 +64,7 @@ const HISTORY_MAX: usize = 256;
 impl MemoryCatalog {
     /// An empty store that takes batches of 10,000 operations and 16 MiB.
     pub fn new() -> Self {
-        Self::with_limits(Limits { operations_max: 10_000, bytes_max: 16 << 20 })
+        Self::with_limits(Limits { operations_max: 10_000, bytes_max: 16 << 20, commits_max: 1 })
     }
 
     /// An empty store that takes batches within `limits`, for testing how a caller keeps to them.

@@ -68,7 +68,7 @@ impl Shared {
             None => Some(accepted.enqueue(Work::default(), place)),
         };
         if durable.is_some() {
-            self.work.notify_one();
+            self.tell_committer(accepted);
         }
         Ok((result, durable))
     }
@@ -79,10 +79,18 @@ impl Shared {
         let durable = {
             let mut accepted = self.accepted.turn().await;
             self.check_running()?;
-            accepted.enqueue(work, place)
+            let durable = accepted.enqueue(work, place);
+            self.tell_committer(&accepted);
+            durable
         };
-        self.work.notify_one();
         durable.await.map_err(|_| unknown())?
+    }
+
+    fn tell_committer(&self, accepted: &Accepted) {
+        self.work.notify_one();
+        if accepted.queue.has_full_batch() {
+            self.full.notify_one();
+        }
     }
 }
 

@@ -1,24 +1,27 @@
-//! The committer: a task of its own, run where the catalog wants it, that commits what was accepted, one batch at a time,
-//! and publishes what became durable.
+//! The committer: a task of its own, run where the catalog wants it, that commits what was accepted, in batches, and
+//! publishes what became durable, in the order in which it was accepted.
 
 mod hidden_records;
+mod under_way;
+mod sending;
 mod answers;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future;
 use tokio::sync::broadcast;
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 pub(super) use self::answers::Answers;
 use self::answers::Published;
 use self::hidden_records::HiddenRecords;
+use self::sending::Outcome;
+use self::under_way::UnderWay;
 use super::queue::Item;
 use super::recovery::Recovered;
-use super::{Accepted, Shared, backoff, stopped, unknown};
-use crate::catalog::{Batch, Head, Operation, RecordCounts, RecordKey, random};
-use crate::error::{Error, ErrorKind, Result};
+use super::{Accepted, Shared, stopped};
+use crate::catalog::{Batch, Head, Operation, random};
+use crate::error::{Error, ErrorKind};
 use crate::snapshot::Snapshot;
 
 /// How many records of removed jobs are deleted with one batch, so that nobody waits long behind them.
@@ -39,7 +42,9 @@ const RETURN_TIME: Duration = Duration::from_micros(30);
 
 pub(super) struct Committer {
     shared: Arc<Shared>,
+    /// Of the last batch that was applied.
     head: Head,
+    under_way: UnderWay,
     hidden: HiddenRecords,
     /// Whether garbage is deleted with the next batch; not for a while after storage refused one.
     sweeping: bool,
@@ -54,22 +59,18 @@ pub(super) struct Committer {
     _end: End,
 }
 
-enum Outcome {
-    Applied,
-    /// Certainly not applied; a later batch may be.
-    Refused(Error),
-    /// Nothing can be committed any more, for this reason; the answer is for those in this batch, which may have
-    /// been applied, while nothing behind it can have been.
-    Over {
-        answer: Error,
-        reason: Error,
-    },
+/// What is to become durable together, for whom, and the state it leads to.
+struct Gathered {
+    items: Vec<Item>,
+    batch: Batch,
+    state: Snapshot,
 }
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, recovered: Recovered, answers: Answers) -> Self {
         let _end = End(Arc::clone(&shared));
         Self {
+            under_way: UnderWay::new(Arc::clone(&shared.catalog)),
             shared,
             head: recovered.head,
             hidden: HiddenRecords::new(recovered.hidden, recovered.orphans),
@@ -83,42 +84,55 @@ impl Committer {
 
     pub(super) async fn run(mut self) {
         loop {
-            self.let_callers_return().await;
-            let (items, batch, state) = self.gather();
-            self.answers.expect_commit(!items.is_empty());
-            // Not before, because those who are answered come for the lock; and where others wait for a commit that begins on
-            // the same threads, only behind its beginning.
-            if items.is_empty() || !self.answers.share_runtime() {
+            if self.under_way.is_empty() {
+                if self.begin().await {
+                    continue;
+                }
+                break;
+            }
+            if !self.answers.share_runtime() {
                 self.answer();
             }
-            if items.is_empty() && batch.operations().is_empty() {
-                if self.is_over() {
-                    break;
-                }
-                if let Some(reason) = self.wait().await {
-                    self.shared.end(reason);
-                }
-                continue;
-            }
-            let start = Instant::now();
-            let outcome = self.commit(&items, &batch).await;
-            // Whom nobody has answered yet because nothing was sent.
-            self.answer();
-            match outcome {
-                Outcome::Applied => {
-                    self.took = start.elapsed();
-                    self.publish(items, &batch, state);
-                }
-                Outcome::Refused(error) => self.refuse(items, error),
+            match self.outcome().await {
+                Outcome::Applied => self.publish_first(),
+                Outcome::Refused(error) => self.refuse(Vec::new(), error),
                 Outcome::Over { answer, reason } => {
                     self.shared.end(reason.clone());
                     let waiting = self.shared.accepted.lock().queue.drain();
-                    fail(items, &answer);
+                    fail(self.under_way.drain(), &answer);
                     fail(waiting, &reason);
                     break;
                 }
             }
         }
+    }
+
+    /// Sends the next batch while none is under way, or waits for work; whether there may be more.
+    async fn begin(&mut self) -> bool {
+        self.let_callers_return().await;
+        let gathered = self.gather();
+        self.answers.expect_commit(!gathered.items.is_empty());
+        // Not before, because those who are answered come for the lock; and where others wait for a commit that begins on the
+        // same threads, only behind its beginning.
+        if gathered.items.is_empty() || gathered.stores_nothing() || !self.answers.share_runtime() {
+            self.answer();
+        }
+        if !gathered.stores_nothing() {
+            match random() {
+                Ok(batch_number) => self.send(batch_number, gathered),
+                Err(error) => {
+                    self.answer();
+                    self.refuse(gathered.items, error);
+                }
+            }
+        } else if !gathered.items.is_empty() {
+            self.publish(gathered);
+        } else if self.is_over() {
+            return false;
+        } else if let Some(reason) = self.wait().await {
+            self.shared.end(reason);
+        }
+        true
     }
 
     /// Answers the callers of the last commit and gives them a moment to come with their next change, so that it goes
@@ -170,10 +184,7 @@ impl Committer {
         }
         self.sweeping = true;
         match self.shared.catalog.head().await {
-            Ok(head) if head.writer != self.head.writer => {
-                let message = format!("another writer took the store over at epoch {}", head.epoch);
-                Some(Error::new(ErrorKind::Fenced, message))
-            }
+            Ok(head) if head.writer != self.head.writer => Some(taken_over(head)),
             // A store that cannot be read now is for the next commit to deal with.
             _ => None,
         }
@@ -185,7 +196,7 @@ impl Committer {
     }
 
     /// Takes the next batch from the queue, with the state it leads to, and fills it up with records to sweep.
-    fn gather(&mut self) -> (Vec<Item>, Batch, Snapshot) {
+    fn gather(&mut self) -> Gathered {
         let (items, mut batch, state) = {
             let mut accepted = self.shared.accepted.lock();
             let Accepted { state, queue, .. } = &mut *accepted;
@@ -199,98 +210,19 @@ impl Committer {
                 }
             }
         }
-        (items, batch.build(), state)
+        Gathered { items, batch: batch.build(), state }
     }
 
-    /// Commits `batch`, settling an unknown outcome by sending it again until something has moved the head: the
-    /// batch number in the head then says whose it was, and a late original can no longer apply.
-    async fn commit(&mut self, items: &[Item], batch: &Batch) -> Outcome {
-        if batch.operations().is_empty() && items.iter().all(|item| item.work.changes.is_none()) {
-            return Outcome::Applied;
+    fn publish_first(&mut self) {
+        if let Some(sent) = self.under_way.take_first() {
+            self.took = sent.at.elapsed();
+            self.publish(sent.gathered);
         }
-        let next = match self.next_head(items, batch) {
-            Ok(next) => next,
-            Err(error) => return Outcome::Refused(error),
-        };
-        let mut unsettled = false;
-        let mut told = String::new();
-        self.answers.expect_commit(false);
-        for attempt in 0.. {
-            let result = self.send(&next, batch).await;
-            let catalog = &self.shared.catalog;
-            let error = match result {
-                Ok(()) => break,
-                Err(error) if error.kind() == ErrorKind::Fenced => match catalog.head().await {
-                    Ok(head) if head == next => break,
-                    Ok(head) if head != self.head => {
-                        let answer =
-                            if unsettled { unsettled_for_good(error.clone()) } else { error.clone() };
-                        return Outcome::Over { answer, reason: error };
-                    }
-                    Ok(_) => error,
-                    Err(error) => error,
-                },
-                Err(error) if error.kind() == ErrorKind::OutcomeUnknown => error,
-                // Closed behind the manager's back, it will never answer again.
-                Err(error) if error.kind() == ErrorKind::Closed => {
-                    let answer = if unsettled { unsettled_for_good(error.clone()) } else { error.clone() };
-                    return Outcome::Over { answer, reason: error };
-                }
-                // Damage is not cured by trying again.
-                Err(error) if unsettled && error.kind() == ErrorKind::Corrupt => {
-                    return Outcome::Over { answer: unsettled_for_good(error.clone()), reason: error };
-                }
-                Err(error) if unsettled => error,
-                Err(error) => return Outcome::Refused(error),
-            };
-            if let Some(reason) = self.shared.ended.get().filter(|_| unsettled) {
-                return Outcome::Over { answer: unsettled_for_good(error), reason: reason.clone() };
-            }
-            unsettled = true;
-            // It is told once, although each attempt may have asked another member of a cluster.
-            let message = error.to_string();
-            if message == told {
-                debug!(revision = %next.revision, attempt, "the outcome of a commit is still unknown: {}", error.chain());
-            } else {
-                warn!(revision = %next.revision, attempt, "the outcome of a commit is unknown, asking again: {}", error.chain());
-                told = message;
-            }
-            tokio::time::sleep(backoff(attempt)).await;
-        }
-        self.head = next;
-        Outcome::Applied
     }
 
-    /// Has the catalog commit `batch`, and answers the callers of the batch before, where that is not done yet, after the
-    /// commit was polled once.
-    async fn send(&mut self, next: &Head, batch: &Batch) -> Result<()> {
-        let commit = self.shared.catalog.commit(&self.head, next, batch);
-        let Some(published) = self.published.take() else { return commit.await };
-        let answer = async {
-            // The request passes through tasks of the client of a server, and callers who were answered now would be polled
-            // before those.
-            tokio::task::yield_now().await;
-            self.answers.give(published);
-        };
-        future::join(commit, answer).await.0
-    }
-
-    fn next_head(&self, items: &[Item], batch: &Batch) -> Result<Head> {
-        let newest = items.iter().rev().find_map(|item| item.work.changes.as_ref());
-        let revision = newest.map_or(self.head.revision, |changes| changes.revision);
-        let published = self.shared.published.load();
-        let mut counts = self.head.counts;
-        for operation in batch.operations() {
-            let key = operation.key();
-            let before = self.hidden.is_stored(key, &published);
-            count(&mut counts, key, before, matches!(operation, Operation::Put(..)));
-        }
-        Ok(Head { batch: random()?, revision, counts, ..self.head })
-    }
-
-    fn publish(&mut self, mut items: Vec<Item>, batch: &Batch, state: Snapshot) {
+    fn publish(&mut self, Gathered { mut items, batch, state }: Gathered) {
         self.sweeping = true;
-        self.hidden.applied(batch, items.iter().map(|item| &item.work));
+        self.hidden.applied(&batch, items.iter().map(|item| &item.work));
         let (mut outdated, mut unheard) = (None, Vec::new());
         if items.iter().any(|item| item.work.changes.is_some()) {
             let shared = &self.shared;
@@ -310,9 +242,11 @@ impl Committer {
         self.published = (!published.items.is_empty()).then_some(published);
     }
 
-    /// A batch that storage refused takes every transaction with it that was accepted on top of it.
+    /// A batch that storage refused takes every transaction with it that was accepted on top of it: those of `items`, of
+    /// the batches behind it, and of the queue.
     fn refuse(&mut self, mut items: Vec<Item>, error: Error) {
         self.sweeping = false;
+        items.extend(self.under_way.drain());
         let waiting = {
             let mut accepted = self.shared.accepted.lock();
             accepted.state = Snapshot::clone(&self.shared.published.load());
@@ -340,19 +274,20 @@ impl Committer {
     }
 }
 
-fn fail(items: impl IntoIterator<Item = Item>, error: &Error) {
-    for item in items {
-        let _ = item.answer.send(Err(error.clone()));
+impl Gathered {
+    /// Its callers only wait for what came before.
+    fn stores_nothing(&self) -> bool {
+        self.batch.operations().is_empty() && self.items.iter().all(|item| item.work.changes.is_none())
     }
 }
 
-fn unsettled_for_good(error: Error) -> Error {
-    Error::with_source(ErrorKind::OutcomeUnknown, unknown().to_string(), error)
+fn taken_over(head: Head) -> Error {
+    Error::new(ErrorKind::Fenced, format!("another writer took the store over at epoch {}", head.epoch))
 }
 
-fn count(counts: &mut RecordCounts, key: RecordKey, before: bool, after: bool) {
-    if let Some(count) = counts.0.get_mut(key.kind as usize) {
-        *count = (*count + u64::from(after)).saturating_sub(u64::from(before));
+fn fail(items: impl IntoIterator<Item = Item>, error: &Error) {
+    for item in items {
+        let _ = item.answer.send(Err(error.clone()));
     }
 }
 

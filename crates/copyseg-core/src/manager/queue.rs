@@ -63,6 +63,11 @@ impl Queue {
         self.batches.iter().map(|pending| pending.items.len()).sum()
     }
 
+    /// Whether the first batch takes no further record, or did not take the next change.
+    pub(super) fn has_full_batch(&self) -> bool {
+        self.batches.len() > 1 || self.batches.front().is_some_and(|first| first.batch.is_full())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }

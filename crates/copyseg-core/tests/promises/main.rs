@@ -17,6 +17,7 @@ mod refusals;
 mod rollback;
 mod subscriptions;
 mod transitions;
+mod under_way;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -34,7 +35,7 @@ use tokio::task::JoinHandle;
 const NOW: Timestamp = Timestamp::from_millis(1_760_000_000_000);
 
 /// So few that a job of a handful of tasks takes several batches.
-const TINY: Limits = Limits { operations_max: 4, bytes_max: 128 << 10 };
+const TINY: Limits = Limits { operations_max: 4, bytes_max: 128 << 10, commits_max: 1 };
 
 /// A manager on a store of its own. Commits pass through `slow`, which can hold them, and then `faults`.
 struct Fixture {

@@ -35,7 +35,7 @@ scenarios! {
         store.assert_rows(&manager, count + 1).await;
     }
 
-    async fn an_unknown_outcome_is_settled_before_anything_else_is_committed() {
+    async fn an_unknown_outcome_is_settled_and_what_is_behind_it_follows() {
         let (store, manager) = start(ManagerOptions::default()).await;
         for commit in 0..2 {
             store.fail(commit, UNKNOWN[thread_rng().gen_range(0..3)]);

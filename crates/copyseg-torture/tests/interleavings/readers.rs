@@ -129,7 +129,7 @@ scenarios! {
     }
 
     async fn a_job_of_several_batches_appears_whole_and_once() {
-        let limits = Limits { operations_max: 4, bytes_max: 128 << 10 };
+        let limits = Limits { operations_max: 4, bytes_max: 128 << 10, commits_max: 1 };
         let (store, manager) = start_on(MemoryCatalog::with_limits(limits), ManagerOptions::default()).await;
         let faults = [Fault::Refused, UNKNOWN[thread_rng().gen_range(0..3)]];
         store.fail(thread_rng().gen_range(0..5), faults[thread_rng().gen_range(0..2)]);

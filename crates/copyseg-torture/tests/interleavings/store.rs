@@ -11,6 +11,7 @@ use copyseg_shuttle_core::{
     MemoryCatalog, MetaManager, NewJob, Result, Snapshot,
 };
 use futures::future::BoxFuture;
+use shuttle::rand::{Rng, thread_rng};
 
 /// How a commit fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +57,15 @@ pub(crate) async fn all_ended() {
     }
 }
 
-/// A store with one job, and its manager.
+/// A store with one job, and its manager, which may send a commit while one is under way, or not: the schedule decides.
 pub(crate) async fn start(options: ManagerOptions) -> (Store, MetaManager) {
-    start_on(MemoryCatalog::new(), options).await
+    // No two changes fit into a batch for certain.
+    const TWO: Limits = Limits { operations_max: 4, bytes_max: 160, commits_max: 2 };
+    let memory = match thread_rng().gen_bool(0.5) {
+        true => MemoryCatalog::with_limits(TWO),
+        false => MemoryCatalog::new(),
+    };
+    start_on(memory, options).await
 }
 
 pub(crate) async fn start_on(memory: MemoryCatalog, options: ManagerOptions) -> (Store, MetaManager) {

@@ -27,6 +27,11 @@ impl BatchBuilder {
             && self.size + size <= self.limits.bytes_max
     }
 
+    /// Whether no other record fits.
+    pub(in crate::manager) fn is_full(&self) -> bool {
+        self.operations.len() >= self.limits.operations_max
+    }
+
     pub(in crate::manager) fn add(&mut self, operations: &[Operation]) {
         for operation in operations {
             self.size += operation.size();
