@@ -46,7 +46,7 @@ pub(super) struct Committer {
     head: Head,
     under_way: UnderWay,
     hidden: HiddenRecords,
-    /// Whether garbage is deleted with the next batch; not for a while after storage refused one.
+    /// Whether garbage is deleted with the next batch that is not sent ahead; not for a while after storage refused one.
     sweeping: bool,
     /// How long the last commit took.
     took: Duration,
