@@ -2,13 +2,12 @@
 
 use std::env;
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use copyseg_test_etcd::Member;
 
 use crate::Outcome;
-use crate::cargo::{cargo, cargo_output};
+use crate::cargo::{cargo, target_folder};
 use crate::etcd::{provide_killable, provide_protoc};
 use crate::workspace::root;
 
@@ -88,13 +87,6 @@ fn asked(mut arguments: impl Iterator<Item = String>) -> Result<Asked, String> {
     }
     asked.needs_etcd &= !draws;
     Ok(asked)
-}
-
-/// Where cargo puts what it builds.
-fn target_folder() -> Result<PathBuf, String> {
-    let text = cargo_output(&["metadata", "--format-version", "1", "--no-deps"])?;
-    let metadata: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    metadata["target_directory"].as_str().map(PathBuf::from).ok_or("cargo names no target folder".into())
 }
 
 fn ended(program: &std::path::Path, succeeded: std::io::Result<bool>) -> Outcome {

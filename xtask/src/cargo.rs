@@ -58,6 +58,13 @@ pub(crate) fn build_tests(names: &[&str]) -> Result<Vec<(String, String, PathBuf
     Ok(built.filter_map(test).collect())
 }
 
+/// Where cargo puts what it builds.
+pub(crate) fn target_folder() -> Result<PathBuf, String> {
+    let text = cargo_output(&["metadata", "--format-version", "1", "--no-deps"])?;
+    let metadata: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    metadata["target_directory"].as_str().map(PathBuf::from).ok_or("cargo names no target folder".into())
+}
+
 /// Whether the subcommand `cargo NAME` is installed, and its version line.
 pub(crate) fn cargo_version_of(name: &str) -> Option<String> {
     let output = command(&[name, "--version"]).output().ok()?;

@@ -3,17 +3,15 @@
 use std::env;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread::scope;
 
 use copyseg_test_etcd::Server;
 
 use crate::Outcome;
+use crate::apt::{download, install, runs, succeed};
 use crate::cargo::build_tests;
 use crate::workspace::root;
-
-/// A network that fails for a moment fails no check; cargo and pip try again by themselves.
-const APT_RETRIES: [&str; 2] = ["-o", "Acquire::Retries=5"];
 
 /// `cargo xtask etcd`: what can go wrong with a cluster, done to members that the tests start themselves; and what can go
 /// wrong with the processes that use one.
@@ -74,12 +72,7 @@ pub(crate) fn provide_killable() -> Result<Server, String> {
         return Ok(server);
     }
     fs::create_dir_all(&unpacked).map_err(|error| format!("{}: {error}", unpacked.display()))?;
-    apt_get(&["update"])
-        .and_then(|()| {
-            let mut download = Command::new("apt-get");
-            download.args(APT_RETRIES).args(["download", "etcd-server"]);
-            succeed(download.current_dir(&unpacked))
-        })
+    download("etcd-server", &unpacked)
         .and_then(|()| {
             succeed(Command::new("sh").args(["-c", "dpkg-deb -x etcd-server*.deb ."]).current_dir(&unpacked))
         })
@@ -109,28 +102,4 @@ fn provide_wheel() -> Result<Server, String> {
                  mirror in PIP_INDEX_URL, or a folder with the wheel in PIP_FIND_LINKS ({error})"
             )
         })
-}
-
-fn install(packages: &[&str]) -> Outcome {
-    let install = ["install", "--yes", "--no-install-recommends"];
-    apt_get(&["update"]).and_then(|()| apt_get(&[&install, packages].concat()))
-}
-
-fn apt_get(arguments: &[&str]) -> Outcome {
-    let is_root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
-    let (program, first): (&str, &[&str]) = if is_root { ("apt-get", &[]) } else { ("sudo", &["apt-get"]) };
-    succeed(Command::new(program).args(first).args(APT_RETRIES).args(arguments))
-}
-
-fn succeed(command: &mut Command) -> Outcome {
-    eprintln!("$ {command:?}");
-    match command.stdout(Stdio::null()).status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{command:?} ended with {status}")),
-        Err(error) => Err(format!("{command:?} did not start: {error}")),
-    }
-}
-
-fn runs(program: &str, arguments: &[&str]) -> bool {
-    Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
 }

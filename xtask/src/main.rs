@@ -1,5 +1,6 @@
 //! Every check that CI runs, as commands of one program: `cargo xtask ci` runs them all.
 
+mod apt;
 mod bench;
 mod cargo;
 mod ci;
@@ -10,6 +11,7 @@ mod doc;
 mod etcd;
 mod examples;
 mod fmt;
+mod instructions;
 mod test;
 mod tidy;
 mod torture;
@@ -25,7 +27,7 @@ type Outcome = Result<(), String>;
 type Command = (&'static str, &'static str, fn() -> Outcome);
 
 /// The commands, in the order in which `ci` runs its checks: the quick ones first, the tests last.
-const CHECKS: [Command; 10] = [
+const CHECKS: [Command; 11] = [
     ("fmt", "formatting of every source file", fmt::run),
     ("tidy", "the rules of this repository that no other tool knows", tidy::run),
     ("tree", "which crates must not appear in which dependency trees", tree::run),
@@ -33,6 +35,7 @@ const CHECKS: [Command; 10] = [
     ("clippy", "lints of every target, with each feature alone, all and none", clippy::run),
     ("doc", "documentation, private items included", doc::run),
     ("examples", "every example, run to its end", examples::run),
+    ("instructions", "what the hot read and the hot update cost, counted by callgrind", instructions::run),
     ("test", "every test that needs no etcd", test::run),
     (
         "suite",
@@ -76,7 +79,7 @@ fn usage(name: &str) -> ExitCode {
     }
     eprintln!("usage: cargo xtask COMMAND\n");
     for (name, purpose, _) in CHECKS.iter().chain(&OTHERS) {
-        eprintln!("  {name:<11} {purpose}");
+        eprintln!("  {name:<12} {purpose}");
     }
     ExitCode::from(2)
 }

@@ -5,7 +5,7 @@ use std::fs;
 use crate::workspace::{Member, members, root};
 
 /// Which packages of this workspace each may depend on, besides those for tests.
-const MAY_DEPEND_ON: [(&str, &[&str]); 18] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 19] = [
     ("copyseg-core", &[]),
     ("copyseg-conformance", &["copyseg-core"]),
     ("copyseg-test-etcd", &[]),
@@ -23,6 +23,7 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 18] = [
     ("copyseg-shuttle-core", &["copyseg-shuttle", "copyseg-shuttle-parking-lot", "copyseg-shuttle-arc-swap"]),
     ("copyseg-torture", EVERYTHING),
     ("copyseg-bench", EVERYTHING),
+    ("copyseg-instructions", &["copyseg-core"]),
     ("xtask", &["copyseg-test-etcd"]),
 ];
 
