@@ -5,6 +5,7 @@
 //! (measured on 2,328 flips of one task). The payload is bincode with variable-length integers.
 
 mod v1;
+mod v2;
 
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,7 @@ mod tests;
 use std::sync::Arc;
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
-use bincode::{Decode, Encode};
+use bincode::{BorrowDecode, Encode};
 
 use crate::catalog::{Record, RecordKey, RecordKind};
 use crate::error::{Error, ErrorKind, Result};
@@ -26,7 +27,7 @@ use crate::task::{Task, TaskState};
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 
 /// The newest format of a store that this build writes, and the newest it can read.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Most records take no more, so that they are written without making room again.
 const LIKELY_BYTES_MAX: usize = 512;
@@ -80,6 +81,12 @@ impl StoreFormat {
         Self { format: FORMAT, min_reader: FORMAT, created_by: env!("CARGO_PKG_VERSION").into() }
     }
 
+    /// The format of this store once this build writes into it, if that is a newer one. Older builds refuse it then,
+    /// instead of meeting records that they do not know.
+    pub(crate) fn raised(self) -> Option<Self> {
+        (self.format < FORMAT).then_some(Self { format: FORMAT, min_reader: FORMAT, ..self })
+    }
+
     /// Refuses a store that this build would misread.
     ///
     /// # Errors
@@ -121,12 +128,8 @@ pub fn decode_record(record: &Record) -> Result<DecodedRecord> {
             check_id(key, job.id.0)?;
             Ok(DecodedRecord::Job(job))
         }
-        (RecordKind::Task, 1) => {
-            let task =
-                Task::try_from(decode::<v1::TaskV1>(key, payload)?).map_err(|what| damaged(key, what))?;
-            check_id(key, task.id.0)?;
-            Ok(DecodedRecord::Task(task))
-        }
+        (RecordKind::Task, 1) => task(key, decode::<v1::TaskV1>(key, payload)?.try_into()),
+        (RecordKind::Task, 2) => task(key, decode::<v2::TaskV2<'_>>(key, payload)?.try_into()),
         (RecordKind::Store, 1) if key == StoreFormat::KEY => {
             Ok(DecodedRecord::Format(decode::<v1::StoreFormatV1>(key, payload)?.into()))
         }
@@ -139,26 +142,38 @@ pub fn decode_record(record: &Record) -> Result<DecodedRecord> {
     }
 }
 
+fn task(key: RecordKey, decoded: Result<Task, &'static str>) -> Result<DecodedRecord> {
+    let task = decoded.map_err(|what| damaged(key, what))?;
+    check_id(key, task.id.0)?;
+    Ok(DecodedRecord::Task(task))
+}
+
 /// The bytes of `job`.
 pub(crate) fn encode_job(job: &Job) -> Result<Arc<[u8]>> {
     let key = RecordKey { kind: RecordKind::Job, id: job.id.0 };
-    encode(key, v1::JobV1::from(job), room_of_job(job), "shorten its texts or options")
+    encode(key, v1::SCHEMA, v1::JobV1::from(job), room_of_job(job), "shorten its texts or options")
 }
 
 /// The bytes of `task`.
 pub(crate) fn encode_task(task: &Task) -> Result<Arc<[u8]>> {
     let key = RecordKey { kind: RecordKind::Task, id: task.id.0 };
-    encode(key, v1::TaskV1::from(task), room_of_task(task), "give it fewer segments or a shorter reason")
+    encode(
+        key,
+        v2::SCHEMA,
+        v2::TaskV2::from(task),
+        room_of_task(task),
+        "give it fewer segments or a shorter reason",
+    )
 }
 
 /// The bytes of `format`, under [`StoreFormat::KEY`].
 pub(crate) fn encode_format(format: &StoreFormat) -> Result<Arc<[u8]>> {
-    encode(StoreFormat::KEY, v1::StoreFormatV1::from(format), 0, "shorten the version")
+    encode(StoreFormat::KEY, v1::SCHEMA, v1::StoreFormatV1::from(format), 0, "shorten the version")
 }
 
 /// The bytes of the counter with this store record id, which is above 0.
 pub(crate) fn encode_counter(id: i64, next_id: i64) -> Result<Arc<[u8]>> {
-    encode(RecordKey { kind: RecordKind::Store, id }, v1::CounterV1 { next_id }, 0, "")
+    encode(RecordKey { kind: RecordKind::Store, id }, v1::SCHEMA, v1::CounterV1 { next_id }, 0, "")
 }
 
 /// What a job's record leaves free. Every step takes some of it: a reason, a time, longer numbers.
@@ -182,9 +197,9 @@ const fn room_of_task(task: &Task) -> usize {
 }
 
 /// `room` bytes stay free for what the record may grow by later.
-fn encode(key: RecordKey, payload: impl Encode, room: usize, advice: &str) -> Result<Arc<[u8]>> {
+fn encode(key: RecordKey, schema: u8, payload: impl Encode, room: usize, advice: &str) -> Result<Arc<[u8]>> {
     let mut bytes = Vec::with_capacity(LIKELY_BYTES_MAX);
-    bytes.extend([MAGIC, v1::SCHEMA, 0]);
+    bytes.extend([MAGIC, schema, 0]);
     bincode::encode_into_std_write(payload, &mut bytes, BINCODE).map_err(|error| {
         Error::with_source(ErrorKind::InvalidArgument, format!("{} cannot be encoded", name(key)), error)
     })?;
@@ -223,8 +238,8 @@ fn open(record: &Record) -> Result<(u8, &[u8])> {
     }
 }
 
-fn decode<T: Decode<()>>(key: RecordKey, payload: &[u8]) -> Result<T> {
-    let (value, consumed) = bincode::decode_from_slice(payload, BINCODE).map_err(|error| {
+fn decode<'a, T: BorrowDecode<'a, ()>>(key: RecordKey, payload: &'a [u8]) -> Result<T> {
+    let (value, consumed) = bincode::borrow_decode_from_slice(payload, BINCODE).map_err(|error| {
         Error::with_source(
             ErrorKind::Corrupt,
             format!("{} is damaged: its payload cannot be decoded", name(key)),

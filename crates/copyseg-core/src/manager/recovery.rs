@@ -30,6 +30,7 @@ pub(super) struct Recovered {
     /// Every stored record that the snapshot does not show.
     pub(super) hidden: HashSet<RecordKey>,
     has_format: bool,
+    raised_format: Option<StoreFormat>,
     has_counter: bool,
 }
 
@@ -126,6 +127,7 @@ struct Gathering {
     store: Vec<RecordKey>,
     next_id: Option<i64>,
     has_format: bool,
+    raised_format: Option<StoreFormat>,
 }
 
 impl Gathering {
@@ -138,7 +140,7 @@ impl Gathering {
     }
 
     fn merge(&mut self, page: Self) {
-        let Self { counts, jobs, tasks, set_aside, store, next_id, has_format } = page;
+        let Self { counts, jobs, tasks, set_aside, store, next_id, has_format, raised_format } = page;
         for (count, more) in self.counts.0.iter_mut().zip(counts.0) {
             *count += more;
         }
@@ -148,6 +150,7 @@ impl Gathering {
         self.store.extend(store);
         self.next_id = self.next_id.max(next_id);
         self.has_format |= has_format;
+        self.raised_format = self.raised_format.take().or(raised_format);
     }
 
     fn take(&mut self, key: RecordKey, decoded: Result<DecodedRecord>) -> Result<()> {
@@ -162,7 +165,10 @@ impl Gathering {
             Ok(DecodedRecord::Job(job)) => drop(self.jobs.insert(job.id, job)),
             Ok(DecodedRecord::Task(task)) => self.tasks.push(Arc::new(task)),
             Ok(DecodedRecord::Counter { next_id }) => self.next_id = self.next_id.max(Some(next_id)),
-            Ok(DecodedRecord::Format(format)) => format.check_readable()?,
+            Ok(DecodedRecord::Format(format)) => {
+                format.check_readable()?;
+                self.raised_format = format.raised();
+            }
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 let reason = error.chain();
                 self.set_aside.insert(key, SetAside { key, reason });
@@ -176,6 +182,7 @@ impl Gathering {
         let mut recovered = Recovered {
             head,
             has_format: self.has_format,
+            raised_format: self.raised_format.clone(),
             has_counter: self.next_id.is_some(),
             ..Recovered::default()
         };
@@ -254,13 +261,14 @@ impl Recovered {
         }
     }
 
-    /// What a new store is given first: its format and its counter. A store without a counter has lost it; a rebuilt
-    /// one is kept at once, because what it was rebuilt from may be removed.
+    /// What a new store is given first: its format and its counter. A store of an older format is given that of this build,
+    /// before any record in it. A store without a counter has lost it; a rebuilt one is kept at once, because what it was
+    /// rebuilt from may be removed.
     pub(super) fn records_to_write(&self) -> Result<Vec<Operation>> {
         let mut operations = Vec::new();
-        if !self.has_format {
-            let format = wire::encode_format(&StoreFormat::current())?;
-            operations.push(Operation::Put(StoreFormat::KEY, format));
+        let first = (!self.has_format).then(StoreFormat::current);
+        if let Some(format) = first.as_ref().or(self.raised_format.as_ref()) {
+            operations.push(Operation::Put(StoreFormat::KEY, wire::encode_format(format)?));
         }
         if !self.has_counter {
             operations.push(counter_record(&self.snapshot)?);

@@ -47,6 +47,7 @@ impl SegmentPair {
 /// ```
 // The number of pairs, the sum of their bytes, then the pairs, in variable-length integers. An id is the
 // difference to that of the pair before; a field that is zero or absent is a bit of the first byte instead.
+// Frozen: schema 2 of a task's record holds these bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Segments(Arc<[u8]>);
 
@@ -90,6 +91,23 @@ impl Segments {
     /// The planned bytes of all pairs, added up when they were packed.
     pub fn bytes(&self) -> u64 {
         self.parts().1
+    }
+
+    /// What [`from_packed`](Self::from_packed) takes.
+    pub(crate) fn packed(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Pairs as they were [`packed`](Self::packed), or `None` if these bytes never were: each number may be any, but all
+    /// are there, nothing follows them, and each is written in the one way in which it is packed.
+    pub(crate) fn from_packed(packed: &[u8]) -> Option<Self> {
+        let mut rest = Check(packed);
+        let (length, bytes) = (rest.integer()?, rest.integer()?);
+        let mut sum = 0u64;
+        for _ in 0..length {
+            sum = sum.saturating_add(rest.pair()?);
+        }
+        (rest.0.is_empty() && sum == bytes).then(|| Self(packed.into()))
     }
 
     fn parts(&self) -> (usize, u64, Unpack<'_>) {
@@ -175,7 +193,49 @@ fn pack_integer(packed: &mut Vec<u8>, mut integer: u64) {
     packed.push(integer as u8);
 }
 
-/// Reads what was packed, from the front. It only ever sees what this module has packed.
+/// Looks whether bytes from elsewhere are what this module packs, from the front.
+struct Check<'a>(&'a [u8]);
+
+impl Check<'_> {
+    /// Its planned bytes.
+    fn pair(&mut self) -> Option<u64> {
+        let flags = self.byte()?;
+        let has = |flag: u8| flags & flag != 0;
+        self.integer()?;
+        self.integer()?;
+        if has(HAS_PARTITION) {
+            self.integer()?;
+        }
+        if has(HAS_FILES) {
+            u32::try_from(self.integer()?).ok().filter(|files| *files != 0)?;
+        }
+        let bytes = if has(HAS_BYTES) { Some(self.integer()?).filter(|bytes| *bytes != 0)? } else { 0 };
+        if has(HAS_FINGERPRINT) {
+            self.0.split_off(..8).filter(|fingerprint| **fingerprint != [0; 8])?;
+        }
+        (flags <= HAS_PARTITION | HAS_FILES | HAS_BYTES | HAS_FINGERPRINT).then_some(bytes)
+    }
+
+    fn integer(&mut self) -> Option<u64> {
+        let mut integer = 0;
+        for shift in (0..u64::BITS).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            integer |= bits << shift;
+            if byte < 0x80 {
+                let is_shortest = byte != 0 || shift == 0;
+                return (is_shortest && integer >> shift == bits).then_some(integer);
+            }
+        }
+        None
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.0.split_off_first().copied()
+    }
+}
+
+/// Reads what was packed, from the front. It only ever sees what this module has packed, or [`Check`] has found to be that.
 struct Unpack<'a>(&'a [u8]);
 
 impl Unpack<'_> {
@@ -222,6 +282,7 @@ impl Unpack<'_> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rstest::rstest;
 
     use super::*;
 
@@ -259,6 +320,63 @@ mod tests {
             prop_assert_eq!(segments.iter().len(), pairs.len());
             prop_assert_eq!(segments.bytes(), pairs.iter().fold(0, |sum: u64, pair| sum.saturating_add(pair.bytes)));
             prop_assert_eq!(segments.iter().collect::<Vec<_>>(), pairs);
+            prop_assert_eq!(Segments::from_packed(segments.packed()), Some(segments));
+        }
+
+        /// So that equal pairs are equal bytes, wherever they come from.
+        #[test]
+        fn bytes_are_taken_only_if_their_pairs_are_packed_like_that(
+            pairs in proptest::collection::vec(any_pair(), 0..6),
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..3), length in 0..90usize,
+        ) {
+            let mut bytes = pairs.iter().copied().collect::<Segments>().0.to_vec();
+            bytes.truncate(length.max(1));
+            changes.iter().for_each(|(at, byte)| *at.get_mut(&mut bytes) = *byte);
+            if let Some(segments) = Segments::from_packed(&bytes) {
+                prop_assert_eq!(segments.iter().collect::<Segments>(), segments);
+            }
+        }
+    }
+
+    /// Two pairs with everything, from the front: their number, the sum of their bytes, and the first of them.
+    #[rstest]
+    #[case::a_pair_less_than_they_say(0, &[3])]
+    #[case::a_pair_more_than_they_say(0, &[1])]
+    #[case::another_sum(1, &[8])]
+    #[case::an_unknown_flag(2, &[0x1f])]
+    #[case::a_number_that_could_be_shorter(2, &[0, 0x82, 0])]
+    #[case::no_files(6, &[0])]
+    #[case::no_bytes(7, &[0])]
+    #[case::no_fingerprint(8, &[0; 8])]
+    fn bytes_that_were_never_packed_are_refused(#[case] at: usize, #[case] change: &[u8]) {
+        let pair = SegmentPair {
+            partition: Some(PartitionId(3)),
+            files: 4,
+            bytes: 3,
+            fingerprint: 6,
+            ..SegmentPair::new(SegmentId(1), SegmentId(2))
+        };
+        let mut bytes = [pair, pair].into_iter().collect::<Segments>().0.to_vec();
+        assert_eq!(bytes[..16], [2, 6, 0x0f, 2, 4, 6, 4, 3, 6, 0, 0, 0, 0, 0, 0, 0]);
+        assert!(Segments::from_packed(&bytes).is_some());
+        bytes[at..at + change.len()].copy_from_slice(change);
+        assert_eq!(Segments::from_packed(&bytes), None);
+    }
+
+    /// Seven bits in each of nine bytes, and one in the tenth.
+    #[rstest]
+    #[case(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1], Some(u64::MAX))]
+    #[case(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2], None)]
+    #[case(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x81, 0], None)]
+    #[case(&[0x80, 0], None)]
+    #[case(&[0x80], None)]
+    #[case(&[0], Some(0))]
+    fn an_integer_is_taken_only_as_it_is_packed(#[case] bytes: &[u8], #[case] expected: Option<u64>) {
+        assert_eq!(Check(bytes).integer(), expected);
+        if let Some(integer) = expected {
+            let mut packed = Vec::new();
+            pack_integer(&mut packed, integer);
+            assert_eq!(packed, bytes);
         }
     }
 

@@ -17,6 +17,10 @@ use crate::job::JobState;
 use crate::task::{SegmentPair, TaskState};
 use crate::time::Timestamp;
 
+/// What this build can read.
+const SCHEMAS: [(RecordKind, u8); 4] =
+    [(RecordKind::Store, 1), (RecordKind::Job, 1), (RecordKind::Task, 1), (RecordKind::Task, 2)];
+
 const COUNTER: RecordKey = RecordKey { kind: RecordKind::Store, id: 1 };
 
 fn record(key: RecordKey, bytes: &[u8]) -> Record {
@@ -36,6 +40,21 @@ fn sealed(key: RecordKey, header: [u8; HEADER_BYTES], payload: &[u8]) -> Record 
     let mut bytes = [&header, payload].concat();
     bytes.extend(checksum(key, &bytes).to_le_bytes());
     Record { key, bytes: bytes.into() }
+}
+
+/// The payload of a record of this build as it is or changed, under the record's own header and key.
+fn resealed(whole: &Record, change: impl FnOnce(&mut Vec<u8>)) -> Record {
+    let mut payload = payload(whole).to_vec();
+    change(&mut payload);
+    sealed(whole.key, header(whole), &payload)
+}
+
+fn header(whole: &Record) -> [u8; HEADER_BYTES] {
+    *whole.bytes.first_chunk().unwrap()
+}
+
+fn payload(whole: &Record) -> &[u8] {
+    &whole.bytes[HEADER_BYTES..whole.bytes.len() - CHECKSUM_BYTES]
 }
 
 fn flipped(whole: &Record, bit: usize) -> Record {
@@ -71,9 +90,10 @@ proptest! {
     #[test]
     fn any_payload_under_a_right_checksum_is_decoded_or_refused(
         payload in proptest::collection::vec(any::<u8>(), 0..300),
-        kind in proptest::sample::select(RecordKind::ALL.to_vec()), id in -1..3_i64,
+        of in proptest::sample::select(SCHEMAS.to_vec()), id in -1..3_i64,
     ) {
-        if let Err(error) = decode_record(&sealed(RecordKey { kind, id }, [MAGIC, 1, 0], &payload)) {
+        let (kind, schema) = of;
+        if let Err(error) = decode_record(&sealed(RecordKey { kind, id }, [MAGIC, schema, 0], &payload)) {
             prop_assert_eq!(error.kind(), ErrorKind::Corrupt);
         }
     }
@@ -90,11 +110,8 @@ proptest! {
     fn a_damaged_payload_under_a_right_checksum_is_decoded_or_refused(
         task in any_task(), at in any::<prop::sample::Index>(), byte in any::<u8>(),
     ) {
-        let whole = task_record(&task);
-        let mut payload = whole.bytes[HEADER_BYTES..whole.bytes.len() - CHECKSUM_BYTES].to_vec();
-        let at = at.index(payload.len());
-        payload[at] = byte;
-        if let Err(error) = decode_record(&sealed(whole.key, [MAGIC, 1, 0], &payload)) {
+        let changed = resealed(&task_record(&task), |payload| *at.get_mut(payload) = byte);
+        if let Err(error) = decode_record(&changed) {
             prop_assert_eq!(error.kind(), ErrorKind::Corrupt);
         }
     }
@@ -127,9 +144,7 @@ fn every_trailing_byte_is_damage() {
             let longer = record(whole.key, &[whole.bytes.as_ref(), &[byte]].concat());
             assert_eq!(refused(&longer), ErrorKind::Corrupt, "{}", whole.key);
         }
-        let payload = &whole.bytes[HEADER_BYTES..whole.bytes.len() - CHECKSUM_BYTES];
-        let sealed_in = sealed(whole.key, [MAGIC, 1, 0], &[payload, &[0]].concat());
-        let error = decode_record(&sealed_in).unwrap_err();
+        let error = decode_record(&resealed(&whole, |payload| payload.push(0))).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "even under a right checksum");
         assert!(error.to_string().contains("bytes follow its payload"), "{error}");
     }
@@ -157,36 +172,36 @@ fn bytes_under_another_key_are_damage() {
 #[test]
 fn a_record_that_names_another_id_than_its_key_is_damage() {
     for whole in [job_record(&sample_job(JobState::Pending)), task_record(&sample_task(TaskState::Pending))] {
-        let payload = &whole.bytes[HEADER_BYTES..whole.bytes.len() - CHECKSUM_BYTES];
         let elsewhere = RecordKey { id: 9, ..whole.key };
-        let error = decode_record(&sealed(elsewhere, [MAGIC, 1, 0], payload)).unwrap_err();
+        let error = decode_record(&sealed(elsewhere, header(&whole), payload(&whole))).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.to_string().contains(&format!("it says that it is {}", whole.key.id)), "{error}");
     }
 }
 
 #[rstest]
-#[case::the_next_schema(2, 0, ErrorKind::Unsupported)]
-#[case::the_last_schema(255, 0, ErrorKind::Unsupported)]
-#[case::any_flag(1, 0x01, ErrorKind::Unsupported)]
-#[case::a_flag_and_a_schema(2, 0x80, ErrorKind::Unsupported)]
-#[case::no_schema(0, 0, ErrorKind::Corrupt)]
+#[case::the_next_schema(|schema| schema + 1, 0, ErrorKind::Unsupported)]
+#[case::the_last_schema(|_| 255, 0, ErrorKind::Unsupported)]
+#[case::any_flag(|schema| schema, 0x01, ErrorKind::Unsupported)]
+#[case::a_flag_and_a_schema(|schema| schema + 1, 0x80, ErrorKind::Unsupported)]
+#[case::no_schema(|_| 0, 0, ErrorKind::Corrupt)]
 fn an_intact_record_from_the_future_is_unsupported_rather_than_damaged(
-    #[case] schema: u8,
+    #[case] schema: fn(u8) -> u8,
     #[case] flags: u8,
     #[case] expected: ErrorKind,
 ) {
     for whole in samples() {
-        let payload = &whole.bytes[HEADER_BYTES..whole.bytes.len() - CHECKSUM_BYTES];
-        assert_eq!(refused(&sealed(whole.key, [MAGIC, schema, flags], payload)), expected, "{}", whole.key);
+        let header = [MAGIC, schema(header(&whole)[1]), flags];
+        assert_eq!(refused(&sealed(whole.key, header, payload(&whole))), expected, "{}", whole.key);
     }
 }
 
 #[test]
 fn another_magic_byte_is_damage_even_under_a_right_checksum() {
     for whole in samples() {
-        let payload = &whole.bytes[HEADER_BYTES..whole.bytes.len() - CHECKSUM_BYTES];
-        assert_eq!(refused(&sealed(whole.key, [MAGIC ^ 1, 1, 0], payload)), ErrorKind::Corrupt);
+        let [magic, schema, flags] = header(&whole);
+        let other = sealed(whole.key, [magic ^ 1, schema, flags], payload(&whole));
+        assert_eq!(refused(&other), ErrorKind::Corrupt);
     }
 }
 
@@ -207,51 +222,39 @@ fn a_text_that_is_not_utf_8_is_damage() {
 #[case::job(RecordKind::Job, 7)]
 #[case::task(RecordKind::Task, 6)]
 fn an_unknown_state_is_damage(#[case] kind: RecordKind, #[case] first_unknown: u8) {
-    let payload_of = |second: bool| match kind {
-        RecordKind::Job => {
-            job_record(&Job {
-                reason: String::new(),
-                ..sample_job(if second { JobState::Executing } else { JobState::Pending })
-            })
-            .bytes
-        }
-        _ => {
-            task_record(&Task {
-                reason: String::new(),
-                ..sample_task(if second { TaskState::InProgress } else { TaskState::Pending })
-            })
-            .bytes
-        }
+    let record_of = |second: bool| match kind {
+        RecordKind::Job => job_record(&Job {
+            reason: String::new(),
+            ..sample_job(if second { JobState::Executing } else { JobState::Pending })
+        }),
+        _ => task_record(&Task {
+            reason: String::new(),
+            ..sample_task(if second { TaskState::InProgress } else { TaskState::Pending })
+        }),
     };
-    let (pending, second) = (payload_of(false), payload_of(true));
-    let at = pending.iter().zip(&second).position(|(a, b)| a != b).unwrap();
-    let key = match kind {
-        RecordKind::Job => RecordKey { kind, id: 501 },
-        _ => RecordKey { kind, id: 901 },
-    };
+    let (pending, second) = (record_of(false), record_of(true));
+    let at = payload(&pending).iter().zip(payload(&second)).position(|(a, b)| a != b).unwrap();
     for code in [0].into_iter().chain(first_unknown..=u8::MAX) {
-        let mut payload = pending[HEADER_BYTES..pending.len() - CHECKSUM_BYTES].to_vec();
-        payload[at - HEADER_BYTES] = code;
-        let error = decode_record(&sealed(key, [MAGIC, 1, 0], &payload)).unwrap_err();
+        let error = decode_record(&resealed(&pending, |payload| payload[at] = code)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.to_string().contains("unknown number"), "{error}");
     }
 }
 
-/// For a hostile length no more memory is reserved than [`DECODED_BYTES_MAX`]: that of a text is refused beyond it, and
-/// segment pairs are read until there are no more.
+/// For a hostile length no more memory is reserved than [`DECODED_BYTES_MAX`]: that of a text, or of packed pairs, is refused
+/// beyond it, and the pairs of schema 1 are read until there are no more.
 #[rstest]
 #[case(1 << 16, "UnexpectedEnd")]
 #[case(1 << 21, "LimitExceeded")]
 #[case(1 << 32, "LimitExceeded")]
 #[case(u64::MAX, "LimitExceeded")]
-fn a_length_beyond_memory_is_damage(#[case] length: u64, #[case] of_a_text: &str) {
-    let text_length = bincode::encode_to_vec(length, BINCODE).unwrap();
+fn a_length_beyond_memory_is_damage(#[case] length: u64, #[case] of_bytes: &str) {
+    let encoded = bincode::encode_to_vec(length, BINCODE).unwrap();
     let ids = bincode::encode_to_vec((501_i64, 1_u64, 2_i64, 3_i64), BINCODE).unwrap();
     let job = RecordKey { kind: RecordKind::Job, id: 501 };
-    let error = decode_record(&sealed(job, [MAGIC, 1, 0], &[ids, text_length.clone()].concat())).unwrap_err();
+    let error = decode_record(&sealed(job, [MAGIC, 1, 0], &[ids, encoded.clone()].concat())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
-    assert!(error.chain().contains(of_a_text), "{}", error.chain());
+    assert!(error.chain().contains(of_bytes), "{}", error.chain());
 
     let before_segments = bincode::encode_to_vec(
         (901_i64, 501_i64, 1_u64, 3_i64, None::<i64>, 1_u32, 1_u32, 1_u8, ""),
@@ -259,10 +262,22 @@ fn a_length_beyond_memory_is_damage(#[case] length: u64, #[case] of_a_text: &str
     )
     .unwrap();
     let task = RecordKey { kind: RecordKind::Task, id: 901 };
-    let error =
-        decode_record(&sealed(task, [MAGIC, 1, 0], &[before_segments, text_length].concat())).unwrap_err();
+    for (schema, says) in [(1, "UnexpectedEnd"), (2, of_bytes)] {
+        let hostile = sealed(task, [MAGIC, schema, 0], &[&before_segments[..], &encoded].concat());
+        let error = decode_record(&hostile).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.chain().contains(says), "schema {schema}: {}", error.chain());
+    }
+}
+
+#[test]
+fn segment_pairs_that_were_never_packed_are_damage() {
+    let whole = task_record(&bare_task());
+    let at = payload(&whole).windows(3).position(|bytes| bytes == [2, 0, 0]).unwrap();
+    // No pairs, of which the bytes are 1 in all.
+    let error = decode_record(&resealed(&whole, |payload| payload[at + 2] = 1)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
-    assert!(error.chain().contains("UnexpectedEnd"), "{}", error.chain());
+    assert!(error.to_string().contains("not packed"), "{error}");
 }
 
 fn task_of(pairs: i64, ids_from: i64) -> Task {
@@ -324,7 +339,7 @@ fn a_store_that_needs_a_newer_reader_is_unsupported() {
     StoreFormat::current().check_readable().unwrap();
     let newer = StoreFormat { format: 7, ..sample_format() };
     newer.check_readable().expect("a newer format that old readers understand is fine");
-    let error = StoreFormat { min_reader: 2, ..newer }.check_readable().unwrap_err();
+    let error = StoreFormat { min_reader: FORMAT + 1, ..newer }.check_readable().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("newer version of copyseg"), "{error}");
 }

@@ -134,7 +134,7 @@ async fn a_large_job_with_one_record_too_large_writes_nothing() {
     let head = fixture.store.head().await.unwrap();
     let too_large = NewTask {
         id: Some(TaskId(99)),
-        ..NewTask::new((0..9_000).map(|n| SegmentPair::new(SegmentId(1 << 40 | n), SegmentId(1 << 41 | n))))
+        ..NewTask::new((0..9_000).map(|n| SegmentPair::new(SegmentId(n << 40), SegmentId(n << 41))))
     };
     let tasks = (11..31).map(task).chain([too_large]).collect();
     let error = fixture.meta.add_job(job(1), tasks).await.unwrap_err();

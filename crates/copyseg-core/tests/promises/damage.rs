@@ -323,18 +323,18 @@ async fn a_rebuilt_counter_outlives_what_it_was_rebuilt_from() {
     assert!(next > 5_000_000, "{next} may have been given out before");
 }
 
-/// The format record says which readers understand the rest: format 9, at least reader 2, created by "9".
+/// The format record says which readers understand the rest: format 9, at least reader 3, created by "9".
 #[tokio::test]
 async fn a_store_whose_format_needs_a_newer_reader_is_refused_whole() {
     let (store, _) = damaged(task_key(12)).await;
-    tamper(&store, [Operation::Put(FORMAT, sealed(FORMAT, 1, 0, &[9, 2, 1, b'9']))]).await;
+    tamper(&store, [Operation::Put(FORMAT, sealed(FORMAT, 1, 0, &[9, 3, 1, b'9']))]).await;
     let head = store.head().await.unwrap();
     let error = MetaManager::open(Arc::new(store.clone()), ManagerOptions::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("format 9"), "{error}");
     assert_eq!(store.head().await.unwrap(), head, "its owner, of the newer version, is not fenced");
 
-    tamper(&store, [Operation::Put(FORMAT, sealed(FORMAT, 1, 0, &[9, 1, 1, b'9']))]).await;
+    tamper(&store, [Operation::Put(FORMAT, sealed(FORMAT, 1, 0, &[9, 2, 1, b'9']))]).await;
     open(&store).await.update_job(JobId(2), [JobAction::Rows(1)]).await.unwrap();
 }
 

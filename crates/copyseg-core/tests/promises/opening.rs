@@ -1,10 +1,12 @@
 //! What opening asks of storage, and what it leaves alone.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use copyseg_conformance::{Call, Fault, FaultyCatalog};
 use copyseg_core::{
-    Catalog, ErrorKind, ManagerOptions, MemoryCatalog, MetaManager, RecordKey, RecordKind, Result,
+    Catalog, DecodedRecord, ErrorKind, ManagerOptions, MemoryCatalog, MetaManager, NodeId, Operation, Record,
+    RecordKey, RecordKind, Result, Snapshot, StoreFormat, TaskId, TaskState, decode_record,
 };
 use rstest::rstest;
 
@@ -54,4 +56,51 @@ async fn a_store_whose_format_was_dropped_is_given_it_again() {
     super::tamper(&store, [copyseg_core::Operation::Delete(format)]).await;
     open(&store).await.close().await.unwrap();
     assert_eq!(records(&store).await, before);
+}
+
+/// A store of the first format, of which the golden files are.
+async fn of_format_1() -> MemoryCatalog {
+    let record = |kind, id, name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/v1").join(name);
+        Operation::Put(RecordKey { kind, id }, std::fs::read(path).unwrap().into())
+    };
+    let store = MemoryCatalog::new();
+    let records = [
+        record(RecordKind::Store, 0, "store_format.bin"),
+        record(RecordKind::Store, 1, "store_counter.bin"),
+        record(RecordKind::Job, 501, "job_executing.bin"),
+        record(RecordKind::Task, 901, "task_pending.bin"),
+    ];
+    super::tamper(&store, records).await;
+    store
+}
+
+async fn format(store: &MemoryCatalog) -> StoreFormat {
+    let key = RecordKey { kind: RecordKind::Store, id: 0 };
+    let bytes = records(store).await.remove(&key).unwrap();
+    match decode_record(&Record { key, bytes: bytes.into() }) {
+        Ok(DecodedRecord::Format(format)) => format,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_store_of_an_older_format_is_used_and_older_builds_refuse_it_from_then_on() {
+    let store = of_format_1().await;
+    let before = (format(&store).await, store.head().await.unwrap().counts);
+    let read = Snapshot::load(&store).await.unwrap();
+    assert_eq!(format(&store).await, before.0, "who reads only writes nothing");
+
+    let meta = open(&store).await;
+    let raised = format(&store).await;
+    assert_eq!((raised.format, raised.min_reader), (2, 2), "before any record of this build");
+    assert_eq!(raised.created_by, before.0.created_by);
+    let task = meta.get_task(TaskId(901)).unwrap().unwrap();
+    assert_eq!(read.task(TaskId(901)).unwrap(), &task);
+    meta.claim_task(task.id, NodeId(1)).await.unwrap();
+    meta.close().await.unwrap();
+
+    assert_eq!(store.head().await.unwrap().counts, before.1);
+    let task = open(&store).await.get_task(task.id).unwrap().unwrap();
+    assert_eq!((task.state, task.segments.len()), (TaskState::InProgress, 2));
 }
