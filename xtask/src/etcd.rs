@@ -9,8 +9,8 @@ use std::thread::scope;
 use copyseg_test_etcd::Server;
 
 use crate::Outcome;
-use crate::apt::{download, install, runs, succeed};
 use crate::cargo::build_tests;
+use crate::programs::{download, install, runs, succeed};
 use crate::workspace::root;
 
 /// `cargo xtask etcd`: what can go wrong with a cluster, done to members that the tests start themselves; and what can go

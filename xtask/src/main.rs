@@ -1,6 +1,5 @@
 //! Every check that CI runs, as commands of one program: `cargo xtask ci` runs them all.
 
-mod apt;
 mod bench;
 mod cargo;
 mod ci;
@@ -12,6 +11,7 @@ mod etcd;
 mod examples;
 mod fmt;
 mod instructions;
+mod programs;
 mod test;
 mod tidy;
 mod torture;

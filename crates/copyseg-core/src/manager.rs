@@ -140,6 +140,9 @@ impl MetaManager {
     /// [`Snapshot::set_aside`], kept in storage as it is, its id refused with [`ErrorKind::SetAside`]. What no
     /// job claims, left over from an addition or removal that was cut short, is swept in the background.
     ///
+    /// A store that an older version wrote is first marked as one of this version, and is refused by that older version
+    /// from then on.
+    ///
     /// # Errors
     /// [`Corrupt`](ErrorKind::Corrupt) if rows were lost, or with [`strict`](ManagerOptions::strict) if one is
     /// damaged; [`Unsupported`](ErrorKind::Unsupported) if a newer version wrote the store, whose owner then keeps it;

@@ -81,10 +81,11 @@ impl StoreFormat {
         Self { format: FORMAT, min_reader: FORMAT, created_by: env!("CARGO_PKG_VERSION").into() }
     }
 
-    /// The format of this store once this build writes into it, if that is a newer one. Older builds refuse it then,
+    /// The format of this store once this build writes into it, if that is another one. Older builds refuse it then,
     /// instead of meeting records that they do not know.
     pub(crate) fn raised(self) -> Option<Self> {
-        (self.format < FORMAT).then_some(Self { format: FORMAT, min_reader: FORMAT, ..self })
+        let format = self.format.max(FORMAT);
+        (self.min_reader < FORMAT).then_some(Self { format, min_reader: FORMAT, ..self })
     }
 
     /// Refuses a store that this build would misread.

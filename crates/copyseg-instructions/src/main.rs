@@ -1,7 +1,7 @@
 //! The hot read and the hot update of a store with many tasks, as often as asked: `cargo xtask instructions` runs it under
 //! callgrind.
 //!
-//! It has one thread, so that the same commit takes the same instructions on every run.
+//! Calls are made and committed on one thread, so that the same commit takes the same instructions on every run.
 
 use std::env;
 use std::error::Error;

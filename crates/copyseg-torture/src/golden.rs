@@ -1,20 +1,24 @@
-//! The records that `copyseg-core` keeps as examples of what version 1 wrote.
+//! The records that `copyseg-core` keeps as examples of every schema.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use copyseg_core::{Record, RecordKey, RecordKind};
 
-/// Every golden record under its key: jobs and tasks in every state, the format and the counter.
+/// Every golden record under its key: jobs and tasks in every state, tasks in both schemas, the format and the counter.
 ///
 /// # Panics
 /// If they are not there.
 pub fn records() -> Vec<Record> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../copyseg-core/tests/data/v1");
-    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../copyseg-core/tests/data");
+    let mut paths: Vec<_> = files(&data).iter().flat_map(|schema| files(schema)).collect();
     paths.sort();
     paths.iter().map(|path| record(path)).collect()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
 }
 
 fn record(path: &Path) -> Record {
@@ -37,7 +41,7 @@ mod tests {
     #[test]
     fn every_golden_record_is_found_and_decodes() {
         let records = records();
-        assert!(records.len() >= 15, "{}", records.len());
+        assert!(records.len() >= 21, "{}", records.len());
         for record in records {
             copyseg_core::decode_record(&record).unwrap_or_else(|error| panic!("{}: {error:?}", record.key));
         }

@@ -1,7 +1,8 @@
-//! Rules for the manifests of the workspace: shared settings, and dependencies that point one way.
+//! Rules for the manifests of the workspace: shared settings, dependencies that point one way, and every check in every CI.
 
 use std::fs;
 
+use crate::CHECKS;
 use crate::workspace::{Member, members, root};
 
 /// Which packages of this workspace each may depend on, besides those for tests.
@@ -55,6 +56,7 @@ pub(super) fn check() -> Result<Vec<String>, String> {
         violations.extend(broken.map(|violation| format!("{}: {violation}", member.name)));
     }
     violations.extend(changelog()?);
+    violations.extend(workflow()?);
     Ok(violations)
 }
 
@@ -103,6 +105,16 @@ fn changelog() -> Result<Option<String>, String> {
     let version = env!("CARGO_PKG_VERSION");
     let is_current = newest.split_whitespace().any(|word| word == version);
     Ok((!is_current).then(|| format!("CHANGELOG.md: its newest entry `{newest}` is not about {version}")))
+}
+
+/// The workflow runs each check as a job of its own.
+fn workflow() -> Result<Vec<String>, String> {
+    const WORKFLOW: &str = ".github/workflows/ci.yml";
+    let text = fs::read_to_string(root().join(WORKFLOW)).map_err(|error| format!("{WORKFLOW}: {error}"))?;
+    let jobs = text.lines().find_map(|line| line.trim().strip_prefix("command: ")).unwrap_or_default();
+    let runs = |check: &str| jobs.split(['[', ']', ',', ' ']).any(|job| job == check);
+    let missing = CHECKS.iter().map(|(check, ..)| *check).filter(|check| !runs(check));
+    Ok(missing.map(|check| format!("{WORKFLOW}: does not run `{check}`")).collect())
 }
 
 #[cfg(test)]

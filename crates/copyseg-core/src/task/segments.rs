@@ -193,7 +193,7 @@ fn pack_integer(packed: &mut Vec<u8>, mut integer: u64) {
     packed.push(integer as u8);
 }
 
-/// Looks whether bytes from elsewhere are what this module packs, from the front.
+/// Looks whether bytes from elsewhere are what this module packs, from the front. Once, so that [`Unpack`] needs no errors.
 struct Check<'a>(&'a [u8]);
 
 impl Check<'_> {
@@ -341,12 +341,12 @@ mod tests {
     /// Two pairs with everything, from the front: their number, the sum of their bytes, and the first of them.
     #[rstest]
     #[case::a_pair_less_than_they_say(0, &[3])]
-    #[case::a_pair_more_than_they_say(0, &[1])]
+    #[case::a_pair_more_than_they_say(0, &[1, 3])]
     #[case::another_sum(1, &[8])]
     #[case::an_unknown_flag(2, &[0x1f])]
     #[case::a_number_that_could_be_shorter(2, &[0, 0x82, 0])]
     #[case::no_files(6, &[0])]
-    #[case::no_bytes(7, &[0])]
+    #[case::no_bytes(1, &[3, 0x0f, 2, 4, 6, 4, 0])]
     #[case::no_fingerprint(8, &[0; 8])]
     fn bytes_that_were_never_packed_are_refused(#[case] at: usize, #[case] change: &[u8]) {
         let pair = SegmentPair {
@@ -361,6 +361,15 @@ mod tests {
         assert!(Segments::from_packed(&bytes).is_some());
         bytes[at..at + change.len()].copy_from_slice(change);
         assert_eq!(Segments::from_packed(&bytes), None);
+    }
+
+    /// One pair with nothing but a number of files.
+    #[rstest]
+    #[case(&[0xff, 0xff, 0xff, 0xff, 0x0f], Some(u32::MAX))]
+    #[case(&[0x80, 0x80, 0x80, 0x80, 0x10], None)]
+    fn a_number_of_files_has_32_bits(#[case] files: &[u8], #[case] expected: Option<u32>) {
+        let segments = Segments::from_packed(&[&[1, 0, HAS_FILES, 0, 0], files].concat());
+        assert_eq!(segments.map(|segments| segments.iter().next().unwrap().files), expected);
     }
 
     /// Seven bits in each of nine bytes, and one in the tenth.

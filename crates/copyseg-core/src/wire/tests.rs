@@ -119,7 +119,7 @@ proptest! {
 
 #[test]
 fn every_flipped_bit_is_damage() {
-    for record in samples() {
+    for record in samples().into_iter().chain(golden::tasks_of_schema_1()) {
         for bit in 0..record.bytes.len() * 8 {
             let refused = refused(&flipped(&record, bit));
             assert_eq!(refused, ErrorKind::Corrupt, "{}, bit {bit}", record.key);
@@ -129,7 +129,7 @@ fn every_flipped_bit_is_damage() {
 
 #[test]
 fn every_truncation_is_damage() {
-    for whole in samples() {
+    for whole in samples().into_iter().chain(golden::tasks_of_schema_1()) {
         for length in 0..whole.bytes.len() {
             let cut = record(whole.key, &whole.bytes[..length]);
             assert_eq!(refused(&cut), ErrorKind::Corrupt, "{}, {length} bytes", whole.key);
@@ -139,7 +139,7 @@ fn every_truncation_is_damage() {
 
 #[test]
 fn every_trailing_byte_is_damage() {
-    for whole in samples() {
+    for whole in samples().into_iter().chain(golden::tasks_of_schema_1()) {
         for byte in 0..=u8::MAX {
             let longer = record(whole.key, &[whole.bytes.as_ref(), &[byte]].concat());
             assert_eq!(refused(&longer), ErrorKind::Corrupt, "{}", whole.key);
@@ -339,6 +339,9 @@ fn a_store_that_needs_a_newer_reader_is_unsupported() {
     StoreFormat::current().check_readable().unwrap();
     let newer = StoreFormat { format: 7, ..sample_format() };
     newer.check_readable().expect("a newer format that old readers understand is fine");
+    let raised = StoreFormat { min_reader: FORMAT, ..newer.clone() };
+    assert_eq!(newer.clone().raised(), Some(raised.clone()), "the old readers do not understand this build");
+    assert_eq!(raised.raised(), None);
     let error = StoreFormat { min_reader: FORMAT + 1, ..newer }.check_readable().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("newer version of copyseg"), "{error}");

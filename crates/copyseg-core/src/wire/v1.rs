@@ -1,7 +1,6 @@
 //! Schema 1 of every record. What is written here is frozen: stores of version 0.1 stay readable for ever.
 //!
-//! A field can only be added in a new schema, because bincode does not name fields. Tasks are read and no longer written in it:
-//! their pairs took two to four times the room of schema 2.
+//! A field can only be added in a new schema, because bincode does not name fields. Tasks are read and no longer written in it.
 
 use std::collections::BTreeMap;
 

@@ -12,6 +12,8 @@ use rstest::rstest;
 
 use super::{job, open, records, task};
 
+const FORMAT: RecordKey = RecordKey { kind: RecordKind::Store, id: 0 };
+
 async fn sound() -> MemoryCatalog {
     let store = MemoryCatalog::new();
     let meta = open(&store).await;
@@ -51,9 +53,8 @@ async fn opening_a_sound_store_commits_nothing() {
 #[tokio::test]
 async fn a_store_whose_format_was_dropped_is_given_it_again() {
     let store = sound().await;
-    let format = RecordKey { kind: RecordKind::Store, id: 0 };
     let before = records(&store).await;
-    super::tamper(&store, [copyseg_core::Operation::Delete(format)]).await;
+    super::tamper(&store, [Operation::Delete(FORMAT)]).await;
     open(&store).await.close().await.unwrap();
     assert_eq!(records(&store).await, before);
 }
@@ -66,7 +67,7 @@ async fn of_format_1() -> MemoryCatalog {
     };
     let store = MemoryCatalog::new();
     let records = [
-        record(RecordKind::Store, 0, "store_format.bin"),
+        record(FORMAT.kind, FORMAT.id, "store_format.bin"),
         record(RecordKind::Store, 1, "store_counter.bin"),
         record(RecordKind::Job, 501, "job_executing.bin"),
         record(RecordKind::Task, 901, "task_pending.bin"),
@@ -76,9 +77,8 @@ async fn of_format_1() -> MemoryCatalog {
 }
 
 async fn format(store: &MemoryCatalog) -> StoreFormat {
-    let key = RecordKey { kind: RecordKind::Store, id: 0 };
-    let bytes = records(store).await.remove(&key).unwrap();
-    match decode_record(&Record { key, bytes: bytes.into() }) {
+    let bytes = records(store).await.remove(&FORMAT).unwrap();
+    match decode_record(&Record { key: FORMAT, bytes: bytes.into() }) {
         Ok(DecodedRecord::Format(format)) => format,
         other => panic!("{other:?}"),
     }
@@ -103,4 +103,19 @@ async fn a_store_of_an_older_format_is_used_and_older_builds_refuse_it_from_then
     assert_eq!(store.head().await.unwrap().counts, before.1);
     let task = open(&store).await.get_task(task.id).unwrap().unwrap();
     assert_eq!((task.state, task.segments.len()), (TaskState::InProgress, 2));
+}
+
+/// Whether or not the answer to that commit comes, nobody has a manager of a store that is not marked yet.
+#[rstest]
+#[tokio::test(start_paused = true)]
+async fn a_store_is_used_only_once_it_is_marked_as_one_of_this_version(
+    #[values(Fault::Before, Fault::After, Fault::Lost, Fault::Late)] fault: Fault,
+) {
+    let store = of_format_1().await;
+    let faulty = Arc::new(FaultyCatalog::new(Arc::new(store.clone())));
+    faulty.fail_nth_of(Call::Commit, 0, fault);
+    let opened = open_faulty(&faulty).await;
+    assert_eq!(faulty.faults_injected(), 1);
+    let expected = if fault == Fault::Before { (1, Some(ErrorKind::Unavailable)) } else { (2, None) };
+    assert_eq!((format(&store).await.min_reader, opened.err().map(|error| error.kind())), expected);
 }

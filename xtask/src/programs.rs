@@ -1,4 +1,4 @@
-//! Programs that checks need, from Debian's packages where a machine lacks them.
+//! Programs that are not cargo's: whether they are there, how they end, and Debian's packages for those that are missing.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
