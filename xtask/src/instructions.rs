@@ -9,6 +9,7 @@ use crate::cargo::{cargo, target_folder};
 use crate::programs::{install, runs};
 
 const PACKAGE: &str = "copyseg-instructions";
+
 /// What is counted, how often the program is told to read and to update, and the most instructions that each call may take:
 /// half as many again as the 182 and 57,700 of an x86-64 on the day when this was written.
 const GUARDS: [(&str, [u64; 2], u64); 2] = [
