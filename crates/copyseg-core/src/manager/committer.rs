@@ -215,6 +215,7 @@ impl Committer {
 
     fn publish_first(&mut self) {
         if let Some(sent) = self.under_way.take_first() {
+            self.head = sent.next;
             self.took = sent.at.elapsed();
             self.publish(sent.gathered);
         }

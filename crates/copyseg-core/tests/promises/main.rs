@@ -56,7 +56,12 @@ impl Fixture {
     }
 
     async fn with(store: MemoryCatalog, options: ManagerOptions) -> Self {
-        let faults = Arc::new(FaultyCatalog::new(Arc::new(store.clone())));
+        Self::over(Arc::new(store.clone()), store, options).await
+    }
+
+    /// With something between `faults` and the store.
+    async fn over(catalog: Arc<dyn Catalog>, store: MemoryCatalog, options: ManagerOptions) -> Self {
+        let faults = Arc::new(FaultyCatalog::new(catalog));
         let slow = Arc::new(SlowCatalog::new(Arc::clone(&faults) as Arc<dyn Catalog>));
         let clock = ManualClock::at(NOW);
         let options = ManagerOptions { clock: Arc::new(clock.clone()), ..options };

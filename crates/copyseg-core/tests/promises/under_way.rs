@@ -3,11 +3,13 @@
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use copyseg_conformance::{Call, Fault};
 use copyseg_core::{
-    Catalog, ErrorKind, Job, JobAction, JobId, Limits, MemoryCatalog, RecordKind, Result, Txn,
+    Catalog, Error, ErrorKind, Job, JobAction, JobId, Limits, ManagerOptions, MemoryCatalog, RecordKind,
+    Result, Txn,
 };
 use futures::future::join_all;
 use futures::poll;
@@ -15,6 +17,7 @@ use rstest::rstest;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::committer::HookedCatalog;
 use super::{Fixture, TINY, job, open, records, stored, visible};
 
 /// Two commits at once, of four records.
@@ -40,7 +43,8 @@ async fn queue(fixture: &Fixture, changes: i64) -> Vec<JoinHandle<Result<Arc<Job
 
 /// The kinds of the errors that callers were answered with.
 async fn errors(updates: Vec<JoinHandle<Result<Arc<Job>>>>) -> Vec<Option<ErrorKind>> {
-    let answers = join_all(updates).await.into_iter();
+    let answers = tokio::time::timeout(Duration::from_secs(600), join_all(updates)).await;
+    let answers = answers.expect("nobody waits for ever").into_iter();
     answers.map(|answer| answer.unwrap().err().map(|error| error.kind())).collect()
 }
 
@@ -159,11 +163,13 @@ async fn a_takeover_fences_both_batches_under_way() {
     assert_eq!(second.get_job(JobId(1)).unwrap().unwrap().reason, "");
 }
 
-/// Both were applied, or the first, or none; the one that took over knows.
+/// Both were applied, or the first, or none; the one that took over knows. The head tells of it where commits stay without
+/// an answer.
 #[rstest]
 #[tokio::test(start_paused = true)]
 async fn a_takeover_before_the_outcome_is_known_leaves_it_unknown_for_both(
     #[values(Fault::After, Fault::Lost)] fault: Fault,
+    #[values(true, false)] heals: bool,
 ) {
     let fixture = fixture(TWO).await;
     let updates = queue(&fixture, JOBS).await;
@@ -172,9 +178,65 @@ async fn a_takeover_before_the_outcome_is_known_leaves_it_unknown_for_both(
     fixture.slow.release_commits();
     super::eventually(async || fixture.faults.faults_injected() > 1).await;
     let _second = open(&fixture.store).await;
-    fixture.faults.heal();
+    if heals {
+        fixture.faults.heal();
+    }
     let (unknown, fenced) = (Some(ErrorKind::OutcomeUnknown), Some(ErrorKind::Fenced));
     assert_eq!(errors(updates).await, [&[unknown; 5][..], &[fenced; 8]].concat());
+}
+
+/// What happens to the store, at the first or the second of two commits, for good.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Closed,
+    Damaged,
+    Panic,
+}
+
+#[rstest]
+#[tokio::test(start_paused = true)]
+async fn a_store_that_ends_while_two_are_under_way_leaves_nobody_waiting(
+    #[values(End::Closed, End::Damaged, End::Panic)] end: End,
+    #[values(0, 1)] commits_before: usize,
+) {
+    let (store, left) = (MemoryCatalog::with_limits(TWO), Arc::new(AtomicUsize::new(usize::MAX)));
+    let hook = {
+        let left = Arc::clone(&left);
+        // It stays at nothing left.
+        let is_over = move || left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_err();
+        move || match end {
+            _ if !is_over() => Ok(()),
+            End::Closed => Err(Error::new(ErrorKind::Closed, "closed by somebody else")),
+            End::Damaged => Err(Error::new(ErrorKind::Corrupt, "page 7 is gone")),
+            End::Panic => panic!("a bug of the catalog"),
+        }
+    };
+    let catalog = Arc::new(HookedCatalog::new(store.clone(), hook));
+    let fixture = Fixture::over(catalog, store, ManagerOptions::default()).await;
+    for id in 0..=JOBS {
+        fixture.add(id, []).await;
+    }
+    let updates = queue(&fixture, JOBS).await;
+    two_held(&fixture).await;
+    left.store(commits_before, SeqCst);
+    fixture.slow.release_commits();
+    let errors = errors(updates).await;
+
+    // A panic ends them both, before either has an answer; of what was never sent it is known that it was not applied.
+    let (sent, unsent) = match end {
+        End::Closed => (ErrorKind::Closed, ErrorKind::Closed),
+        End::Damaged => (ErrorKind::Corrupt, ErrorKind::Corrupt),
+        End::Panic => (ErrorKind::OutcomeUnknown, ErrorKind::Closed),
+    };
+    let is_first_done = commits_before == 1 && !matches!(end, End::Panic);
+    assert_eq!(errors[0], (!is_first_done).then_some(sent));
+    assert_eq!(errors[1..5], [Some(sent); 4]);
+    // A third may have been sent once the first was applied.
+    assert_eq!(errors[9..], [Some(unsent); 4]);
+    let reasons: Vec<_> = stored(&fixture.store).await.jobs.iter().map(|job| job.reason.clone()).collect();
+    assert!(!is_first_done || reasons[0] == "first");
+    assert!(reasons[1..].iter().all(String::is_empty));
+    fixture.meta.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Sends batches, and finds out what becomes of them.
 
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -47,39 +48,19 @@ impl Committer {
     /// apply.
     pub(super) async fn outcome(&mut self) -> Outcome {
         let mut result = self.reply().await;
-        let Some(&Sent { next, is_ahead, .. }) = self.under_way.first() else { return Outcome::Applied };
+        let Some(&Sent { next: Head { revision, .. }, is_ahead, .. }) = self.under_way.first() else {
+            return Outcome::Applied;
+        };
         // It came before the one that it builds upon, which is applied by now.
         if is_ahead && result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fenced) {
             result = self.under_way.send_again(self.head).await;
         }
-        let mut unsettled = false;
-        let mut told = String::new();
+        let (mut unsettled, mut told) = (false, String::new());
         for attempt in 0.. {
-            let error = match result {
-                Ok(()) => break,
-                Err(_) if self.under_way.is_one_behind_applied() => break,
-                Err(error) if error.kind() == ErrorKind::Fenced => match self.stored_head().await {
-                    // Its own, or that of one behind it.
-                    Ok(head) if self.under_way.leads_to(head) => break,
-                    Ok(head) if head != self.head => return Outcome::over(error, unsettled),
-                    Ok(_) => error,
-                    Err(error) => error,
-                },
-                Err(error) if error.kind() == ErrorKind::OutcomeUnknown => match self.stored_head().await {
-                    // A store that is full may say nothing else, whoever owns it.
-                    Ok(head) if head.writer != self.head.writer => {
-                        return Outcome::Over { answer: unsettled_for_good(error), reason: taken_over(head) };
-                    }
-                    _ => error,
-                },
-                // Closed behind the manager's back, it will never answer again.
-                Err(error) if error.kind() == ErrorKind::Closed => return Outcome::over(error, unsettled),
-                // Damage is not cured by trying again.
-                Err(error) if unsettled && error.kind() == ErrorKind::Corrupt => {
-                    return Outcome::over(error, unsettled);
-                }
-                Err(error) if unsettled => error,
-                Err(error) => return Outcome::Refused(error),
+            let Err(error) = result else { break };
+            let error = match self.conclude(error, unsettled).await {
+                ControlFlow::Break(outcome) => return outcome,
+                ControlFlow::Continue(error) => error,
             };
             if let Some(reason) = self.shared.ended.get().filter(|_| unsettled) {
                 return Outcome::Over { answer: unsettled_for_good(error), reason: reason.clone() };
@@ -88,19 +69,48 @@ impl Committer {
             // It is told once, although each attempt may have asked another member of a cluster.
             let message = error.to_string();
             if message == told {
-                debug!(revision = %next.revision, attempt, "the outcome of a commit is still unknown: {}", error.chain());
+                debug!(%revision, attempt, "the outcome of a commit is still unknown: {}", error.chain());
             } else {
-                warn!(revision = %next.revision, attempt, "the outcome of a commit is unknown, asking again: {}", error.chain());
+                warn!(%revision, attempt, "the outcome of a commit is unknown, asking again: {}", error.chain());
                 told = message;
             }
             self.under_way.beside(tokio::time::sleep(backoff(attempt))).await;
-            result = match self.under_way.is_one_behind_applied() {
-                true => Ok(()),
-                false => self.under_way.send_again(self.head).await,
-            };
+            if self.under_way.is_one_behind_applied() {
+                break;
+            }
+            result = self.under_way.send_again(self.head).await;
         }
-        self.head = next;
         Outcome::Applied
+    }
+
+    /// What an error says about the first batch; `unsettled` is whether it may have been applied before. With the error it
+    /// goes on while that is not known.
+    async fn conclude(&mut self, error: Error, unsettled: bool) -> ControlFlow<Outcome, Error> {
+        if self.under_way.is_one_behind_applied() {
+            return ControlFlow::Break(Outcome::Applied);
+        }
+        ControlFlow::Break(match error.kind() {
+            ErrorKind::Fenced => match self.stored_head().await {
+                // Its own, or that of one behind it.
+                Ok(head) if self.under_way.leads_to(head) => Outcome::Applied,
+                Ok(head) if head != self.head => Outcome::over(error, unsettled),
+                Ok(_) => return ControlFlow::Continue(error),
+                Err(error) => return ControlFlow::Continue(error),
+            },
+            ErrorKind::OutcomeUnknown => match self.stored_head().await {
+                // A store that is full may say nothing else, whoever owns it.
+                Ok(head) if head.writer != self.head.writer => {
+                    Outcome::Over { answer: unsettled_for_good(error), reason: taken_over(head) }
+                }
+                _ => return ControlFlow::Continue(error),
+            },
+            // Closed behind the manager's back, it will never answer again.
+            ErrorKind::Closed => Outcome::over(error, unsettled),
+            // Damage is not cured by trying again.
+            ErrorKind::Corrupt if unsettled => Outcome::over(error, unsettled),
+            _ if unsettled => return ControlFlow::Continue(error),
+            _ => Outcome::Refused(error),
+        })
     }
 
     /// Waits for the reply about the first batch. Meanwhile it sends full ones behind it, and answers the callers of the
