@@ -24,6 +24,9 @@ const LEAF_MAX: usize = WIDTH;
 /// How many ids are looked up together, so that what they miss in the caches is fetched at the same time.
 const GROUP_MAX: usize = 32;
 
+/// Ids that differ in no more than the bits below this are neighbours: a branch and its leaves hold them.
+const NEIGHBOURS: u64 = (WIDTH * LEAF_MAX) as u64;
+
 /// Values by id, in the order of the ids. A clone costs the same at any size. A read or a change takes as many steps as the
 /// number of entries has digits to the base of 8 where ids are in a row, and never more than 22.
 #[derive(Clone)]
@@ -68,13 +71,22 @@ impl<K: Id, V: Clone> IdMap<K, V> {
     }
 
     /// The values of these ids, as the ids come; of an id that has none there is none. Up to 32 are looked up together, ahead
-    /// of who asks for the next.
+    /// of who asks for the next; those that come next to each other share most of the way.
     pub(crate) fn get_each(&self, ids: impl Iterator<Item = K>) -> impl Iterator<Item = &V> {
-        let (mut ids, mut size) = (ids, 1);
+        let (mut ids, mut size, mut before) = (ids, 1, None);
         let (mut group, mut found) = (Vec::new(), Vec::new());
+        let mut begun = move |id| {
+            let lookup = match before.take() {
+                Some(Lookup { id: neighbour, node }) if bits(neighbour) ^ bits(id) < NEIGHBOURS => {
+                    Lookup { id, node }
+                }
+                _ => Lookup::to_neighbours(self, id),
+            };
+            before.insert(lookup).clone()
+        };
         std::iter::from_fn(move || {
             while found.is_empty() {
-                group.extend(ids.by_ref().take(size).map(|id| Lookup::new(self, id)));
+                group.extend(ids.by_ref().take(size).map(&mut begun));
                 if group.is_empty() {
                     return None;
                 }
@@ -177,6 +189,7 @@ impl<K: Id, V: Clone> FromIterator<(K, V)> for IdMap<K, V> {
 }
 
 /// The way to one id.
+#[derive(Clone)]
 struct Lookup<'m, K, V> {
     id: K,
     node: Option<&'m Node<K, V>>,
@@ -185,6 +198,15 @@ struct Lookup<'m, K, V> {
 impl<'m, K: Id, V: Clone> Lookup<'m, K, V> {
     fn new(map: &'m IdMap<K, V>, id: K) -> Self {
         Self { id, node: map.root.as_ref() }
+    }
+
+    /// One that is at the node below which its neighbours are as well.
+    fn to_neighbours(map: &'m IdMap<K, V>, id: K) -> Self {
+        let mut lookup = Self::new(map, id);
+        while matches!(lookup.node, Some(Node::Branch(branch)) if branch.shift >= NEIGHBOURS.ilog2()) {
+            lookup.descend();
+        }
+        lookup
     }
 
     /// Goes one level down, unless it is at its end; says whether it did.

@@ -9,6 +9,20 @@ pub(crate) fn merge<T: Copy, K: Ord, S: Iterator<Item = T>>(
     sources: impl Iterator<Item = S>,
     key: impl Fn(T) -> K,
 ) -> impl Iterator<Item = T> {
+    let mut sources = sources.fuse();
+    let (first, second) = (sources.next(), sources.next());
+    // Most filters lead to one source, which is in order by itself.
+    let (only, several) = match second {
+        None => (first, None),
+        Some(second) => (None, first.map(|first| [first, second].into_iter().chain(sources))),
+    };
+    only.into_iter().flatten().chain(merge_several(several.into_iter().flatten(), key))
+}
+
+fn merge_several<T: Copy, K: Ord, S: Iterator<Item = T>>(
+    sources: impl Iterator<Item = S>,
+    key: impl Fn(T) -> K,
+) -> impl Iterator<Item = T> {
     let (mut heads, mut rests) = (BinaryHeap::new(), Vec::new());
     for mut source in sources {
         if let Some(item) = source.next() {
