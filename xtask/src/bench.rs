@@ -3,6 +3,7 @@
 use std::env;
 use std::fs;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use copyseg_test_etcd::Member;
 
@@ -28,7 +29,9 @@ struct Asked {
 
 /// Builds the benchmark, starts a member of etcd if a row asks for one, and runs it.
 pub(crate) fn run() -> Outcome {
-    let asked = asked(env::args().skip(2))?;
+    // The machine and the commit as they are now: what is built is what is measured.
+    let (machine, start) = (machine(), Instant::now());
+    let asked = asked(env::args().skip(2), &machine)?;
     provide_protoc()?;
     // All of it: the program that measures memory is started by the other one.
     cargo(&["build", "--release", "--package", "copyseg-bench"])?;
@@ -55,10 +58,12 @@ pub(crate) fn run() -> Outcome {
         Command::new(&program).args(&arguments).current_dir(root()).stderr(Stdio::inherit()).output();
     let output = output.map_err(|error| format!("{}: {error}", program.display()))?;
     ended(&program, Ok(output.status.success()))?;
-    write(&String::from_utf8_lossy(&output.stdout))
+    let minutes = start.elapsed().as_secs_f64() / 60.0;
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    write(&format!("{machine} It took {minutes:.0} minutes, with the build.\n\n{}", table.trim_end()))
 }
 
-fn asked(mut arguments: impl Iterator<Item = String>) -> Result<Asked, String> {
+fn asked(mut arguments: impl Iterator<Item = String>, machine: &str) -> Result<Asked, String> {
     let mut asked = Asked { arguments: Vec::new(), needs_etcd: true, writes: false };
     let mut draws = false;
     while let Some(argument) = arguments.next() {
@@ -66,8 +71,8 @@ fn asked(mut arguments: impl Iterator<Item = String>) -> Result<Asked, String> {
             "--write" => asked.writes = true,
             "--growth" => {
                 draws = true;
-                let (folder, machine) = ("docs/performance".into(), machine());
-                asked.arguments.extend([argument, folder, "--machine".into(), machine]);
+                let folder = "docs/performance".into();
+                asked.arguments.extend([argument, folder, "--machine".into(), machine.to_owned()]);
             }
             "--only" => {
                 let only =
@@ -85,6 +90,12 @@ fn asked(mut arguments: impl Iterator<Item = String>) -> Result<Asked, String> {
             }
         }
     }
+    if asked.writes && (draws || asked.arguments.iter().any(|argument| argument == "--only")) {
+        return Err(
+            "--write puts the whole table in the place of the last one; --growth writes its curves by itself"
+                .into(),
+        );
+    }
     asked.needs_etcd &= !draws;
     Ok(asked)
 }
@@ -98,10 +109,10 @@ fn ended(program: &std::path::Path, succeeded: std::io::Result<bool>) -> Outcome
 }
 
 /// Puts the table, and where and when it was measured, in the place of the last one.
-fn write(table: &str) -> Outcome {
+fn write(content: &str) -> Outcome {
     let path = root().join(DOCUMENT);
     let text = fs::read_to_string(&path).map_err(|error| format!("{DOCUMENT}: {error}"))?;
-    let text = replaced(&text, &format!("{}\n\n{}", machine(), table.trim_end()))
+    let text = replaced(&text, content)
         .ok_or_else(|| format!("{DOCUMENT}: there are no lines `{BEGIN}` and `{END}`"))?;
     fs::write(&path, text).map_err(|error| format!("{DOCUMENT}: {error}"))
 }
@@ -124,19 +135,30 @@ fn machine() -> String {
         output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
     };
     format!(
-        "Measured on {} at commit {}: {}, {} processors, {} of memory, Linux {}.",
+        "Measured on {} at commit {}: {}, {} processors, {} of memory, Linux {}, {} ({}), {}.",
         said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
-        said("git", &["rev-parse", "--short", "HEAD"]),
+        said("git", &["describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]),
         value(&file("/proc/cpuinfo"), "model name"),
         std::thread::available_parallelism().map_or(0, usize::from),
         value(&file("/proc/meminfo"), "MemTotal"),
         file("/proc/sys/kernel/osrelease").trim(),
+        said("findmnt", &["--noheadings", "--output", "FSTYPE", "--target", "."]),
+        said("findmnt", &["--noheadings", "--output", "OPTIONS", "--target", "."]),
+        said("rustc", &["--version"]),
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_is_written_whole_or_not_at_all() {
+        let refused =
+            |arguments: &[&str]| asked(arguments.iter().map(|argument| (*argument).to_owned()), "").is_err();
+        assert!(refused(&["--write", "--only", "P1"]) && refused(&["--growth", "--write"]));
+        assert!(!refused(&["--write"]) && !refused(&["--growth", "--only", "read"]));
+    }
 
     #[test]
     fn a_new_table_takes_the_place_of_the_old_one() {

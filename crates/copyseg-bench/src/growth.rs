@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::Result;
-use crate::measure::{Unit, turns};
+use crate::measure::Unit;
 use crate::rows::Context;
 
 /// One picture: how `what` grows.
@@ -24,6 +24,8 @@ pub struct Curve {
     pub unit: Unit,
     /// A line for each contender.
     pub lines: Vec<Line>,
+    /// How often each figure was measured.
+    pub turns: usize,
     /// Why it looks as it does.
     pub why: &'static str,
 }
@@ -69,7 +71,8 @@ pub fn write(context: &Context, folder: &Path, only: &BTreeSet<String>, machine:
         let seconds = start.elapsed().as_secs_f64();
         plot::draw(&curve, &folder.join(format!("{name}.svg")))?;
         let written = fs::read_to_string(&document).unwrap_or_default();
-        let section = section(name, &curve, &format!("{machine} Turns: {}; {seconds:.0} s in all.", turns()));
+        let section =
+            section(name, &curve, &format!("{machine} Turns: {}; {seconds:.0} s in all.", curve.turns));
         fs::write(&document, with_section(&written, name, &section))?;
         writeln!(std::io::stderr(), "{name}: {seconds:.0} s")?;
     }
@@ -126,7 +129,7 @@ mod tests {
     #[test]
     fn a_curve_is_drawn_and_its_numbers_are_listed() {
         let lines = vec![("copyseg", vec![(1.0, 10.0), (10.0, 20.0)]), ("reference", vec![(10.0, 400.0)])];
-        let curve = Curve { what: "A read", by: "tasks", unit: Unit::Nanos, lines, why: "" };
+        let curve = Curve { what: "A read", by: "tasks", unit: Unit::Nanos, lines, turns: 1, why: "" };
         let folder = tempfile::tempdir().unwrap();
         plot::draw(&curve, &folder.path().join("a.svg")).unwrap();
         assert!(fs::read_to_string(folder.path().join("a.svg")).unwrap().contains("copyseg"));

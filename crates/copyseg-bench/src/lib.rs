@@ -8,6 +8,7 @@ pub mod prepared;
 pub mod reference;
 pub mod measure;
 pub mod table;
+mod child;
 pub mod memory;
 pub mod rows;
 pub mod growth;

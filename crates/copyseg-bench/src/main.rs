@@ -1,13 +1,14 @@
 //! `copyseg-bench [--only P1,P6] [--growth FOLDER [--machine TEXT]] [--turns N] [--etcd HOST:PORT,…] [--scratch FOLDER]`:
-//! prints the table, or draws how cost grows. `cargo xtask bench` builds it, starts etcd and runs it.
+//! prints the table, or draws how cost grows; `copyseg-bench recover copyseg|decoding|reference FILE`: times one recovery, for
+//! the process that starts it. `cargo xtask bench` builds it, starts etcd and runs it.
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use copyseg_bench::measure::set_turns;
-use copyseg_bench::rows::{Context, ROWS};
+use copyseg_bench::rows::{Context, ROWS, Recovery};
 use copyseg_bench::table::markdown;
 use copyseg_bench::{Result, growth};
 
@@ -25,7 +26,14 @@ struct Asked {
 }
 
 fn main() -> Result<()> {
-    let asked = asked(std::env::args().skip(1))?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [command, what, path] = arguments.as_slice()
+        && command == "recover"
+    {
+        let nanos = Recovery::named(what)?.time(Path::new(path))?;
+        return Ok(writeln!(std::io::stdout(), "{nanos}")?);
+    }
+    let asked = asked(arguments.into_iter())?;
     let context = Context::new(&asked.scratch, asked.etcd)?;
     if let Some(folder) = &asked.growth {
         return growth::write(&context, folder, &asked.only, &asked.machine);

@@ -117,9 +117,9 @@ pub fn alternate<const N: usize>(contenders: [Contender<'_>; N]) -> Result<[Samp
     alternate_times(turns(), true, contenders)
 }
 
-/// Lets the contenders take turns, `repeats` times, after one turn that does not count if `warm_up`. Every other time in
-/// reverse, so that nobody always comes after the same: what one leaves behind, such as a disk that is busy yet, the next
-/// one meets.
+/// Lets the contenders take turns, `repeats` times, after one turn that does not count if `warm_up`. Each time in another
+/// order, the same in every run, so that nobody always comes after the same: what one leaves behind, such as a disk that is
+/// busy yet, the next one meets. Nobody comes after itself, which would find its own data in the caches.
 ///
 /// # Errors
 /// The first error of a contender.
@@ -129,13 +129,18 @@ pub fn alternate_times<const N: usize>(
     contenders: [Contender<'_>; N],
 ) -> Result<[Samples; N]> {
     let mut samples = [(); N].map(|()| Samples::default());
+    let (mut order, mut random): ([usize; N], _) = (std::array::from_fn(|position| position), Random(9));
     for repeat in 0..repeats + usize::from(warm_up) {
-        for position in 0..N {
-            let turn = if repeat % 2 == 0 { position } else { N - 1 - position };
+        for turn in order {
             let figure = contenders[turn]()?;
             if repeat >= usize::from(warm_up) {
                 samples[turn].0.push(figure);
             }
+        }
+        let last = order.last().copied();
+        random.shuffle(&mut order);
+        if N > 1 && order.first().copied() == last {
+            order.swap(0, N - 1);
         }
     }
     Ok(samples)
@@ -148,8 +153,22 @@ pub fn nanos_per<T>(count: usize, work: impl FnOnce() -> T) -> f64 {
     start.elapsed().as_nanos() as f64 / count as f64
 }
 
+/// How many nanoseconds one of `count` takes of which `pass` does all, over as many passes as it takes to last a while.
+pub fn nanos_per_of_passes<T>(count: usize, mut pass: impl FnMut() -> T) -> f64 {
+    let (start, mut passes) = (Instant::now(), 0);
+    while passes == 0 || start.elapsed() < PASSES {
+        black_box(pass());
+        passes += 1;
+    }
+    start.elapsed().as_nanos() as f64 / (count * passes) as f64
+}
+
+/// As long as the turns of the Go baseline.
+const PASSES: Duration = Duration::from_millis(500);
+
 /// A reader whose reads come due at random, `period` apart on average, for as long as `length`: how many nanoseconds
-/// each call took, in order of size. What it waits for its turn on a core is not the call's.
+/// each call took, in order of size. Of a call that could begin when it was due, what the thread waited to be woken is not
+/// counted; of one that came late because those before it took so long, all since it was due.
 pub fn paced(length: Duration, period: Duration, seed: u64, read: impl FnMut()) -> Vec<u64> {
     let start = Instant::now();
     paced_until(|| start.elapsed() >= length, period, seed, read)
@@ -162,13 +181,24 @@ pub fn paced_until(
     seed: u64,
     mut read: impl FnMut(),
 ) -> Vec<u64> {
-    let (mut random, mut nanos) = (Random(seed), Vec::new());
+    let (mut random, mut nanos, mut due) = (Random(seed), Vec::new(), Instant::now());
+    let period = period.as_nanos() as usize;
     while !is_over() {
-        let period = period.as_nanos() as usize;
-        sleep(Duration::from_nanos((period / 2 + random.below(period)) as u64));
-        let call = Instant::now();
+        due += Duration::from_nanos((period / 2 + random.below(period)) as u64);
+        let wait = due.checked_duration_since(Instant::now());
+        let begin = match wait {
+            Some(wait) => {
+                sleep(wait);
+                Instant::now()
+            }
+            None => due,
+        };
         read();
-        nanos.push(call.elapsed().as_nanos() as u64);
+        nanos.push(begin.elapsed().as_nanos() as u64);
+        if wait.is_some() {
+            // A thread that was woken late is not behind for that.
+            due = begin;
+        }
     }
     nanos.sort_unstable();
     nanos
@@ -186,19 +216,21 @@ pub fn processor_time() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Memory that a [`burn`] walks through: as large as what the contenders touch, and nothing of theirs.
-const UNRELATED_WORDS: usize = 32 << 20;
+/// Memory of its own that a [`burn`] walks through: as large as what the contenders touch, and nothing of theirs. Made
+/// before anything is measured.
+pub fn unrelated_memory() -> Vec<u64> {
+    vec![1; 32 << 20]
+}
 
-/// Uses `share` of a core on memory of its own until told to stop, in stretches of about a millisecond.
-pub fn burn(share: f64, stop: &AtomicBool) {
+/// Uses `share` of a core on `memory` until told to stop, in stretches of about a millisecond.
+pub fn burn(share: f64, memory: &mut [u64], stop: &AtomicBool) {
     let cycle = Duration::from_millis(1);
-    let mut memory = vec![1u64; UNRELATED_WORDS];
     let mut random = Random(1);
     while !stop.load(Ordering::Relaxed) {
         let start = Instant::now();
         while start.elapsed() < cycle.mul_f64(share.min(1.0)) {
             for _ in 0..64 {
-                let word = &mut memory[random.below(UNRELATED_WORDS)];
+                let word = &mut memory[random.below(memory.len())];
                 *word = word.wrapping_mul(31);
             }
         }
@@ -206,7 +238,7 @@ pub fn burn(share: f64, stop: &AtomicBool) {
             sleep(cycle.saturating_sub(start.elapsed()));
         }
     }
-    black_box(&memory);
+    black_box(memory);
 }
 
 #[cfg(test)]
@@ -214,16 +246,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contenders_take_turns_and_the_first_turn_does_not_count() {
+    fn contenders_take_turns_in_changing_order_and_the_first_turn_does_not_count() {
         let order = std::cell::RefCell::new(Vec::new());
         let turn = |name: f64| {
             order.borrow_mut().push(name);
             Ok(name)
         };
-        let [first, second] = alternate([&mut || turn(1.0), &mut || turn(2.0)]).unwrap();
-        assert_eq!((first.0, second.0), (vec![1.0; turns()], vec![2.0; turns()]));
-        assert_eq!(order.borrow()[..6], [1.0, 2.0, 2.0, 1.0, 1.0, 2.0]);
-        assert_eq!(order.borrow().len(), 2 * (turns() + 1));
+        let [first, second, third] =
+            alternate([&mut || turn(1.0), &mut || turn(2.0), &mut || turn(3.0)]).unwrap();
+        assert_eq!([first.0, second.0, third.0], [1.0, 2.0, 3.0].map(|name| vec![name; turns()]));
+        let order = order.into_inner();
+        assert_eq!(order.len(), 3 * (turns() + 1));
+        assert!(order.windows(2).all(|two| two[0] != two[1]), "nobody comes after itself: {order:?}");
+        assert!(order.chunks(3).any(|turn| turn != [1.0, 2.0, 3.0]), "the order changes: {order:?}");
+    }
+
+    #[test]
+    fn a_read_that_comes_late_counts_from_when_it_was_due() {
+        let mut reads = 0;
+        let nanos = paced(Duration::from_millis(200), Duration::from_millis(1), 5, || {
+            reads += 1;
+            if reads == 3 {
+                sleep(Duration::from_millis(100));
+            }
+        });
+        let waited = nanos.iter().filter(|nanos| **nanos > 20_000_000).count();
+        assert!(waited > 20, "those that came due meanwhile waited too: {waited}");
     }
 
     #[test]

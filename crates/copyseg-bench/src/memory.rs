@@ -1,10 +1,9 @@
 //! What a store takes in memory: measured in a process of its own, whose allocator counts.
 
 use std::path::Path;
-use std::process::Command;
 
-use crate::Result;
 use crate::workload::Workload;
+use crate::{Result, child};
 
 /// The program that measures, beside this one.
 const PROGRAM: &str = "copyseg-bench-memory";
@@ -75,16 +74,7 @@ pub fn measure_held() -> Result<Held> {
 
 /// The numbers that the program says.
 fn figures(arguments: &[&str]) -> Result<Vec<u64>> {
-    let program = std::env::current_exe()?.with_file_name(PROGRAM);
-    let output = Command::new(&program)
-        .args(arguments)
-        .output()
-        .map_err(|error| format!("{}: {error}", program.display()))?;
-    if !output.status.success() {
-        return Err(format!("{PROGRAM}: {}", String::from_utf8_lossy(&output.stderr)).into());
-    }
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(text.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?)
+    child::figures(&std::env::current_exe()?.with_file_name(PROGRAM), arguments)
 }
 
 /// The memory of this process, in bytes.

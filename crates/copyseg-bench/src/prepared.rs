@@ -252,6 +252,19 @@ impl Catalog for IdleCatalog {
     }
 }
 
+/// Makes these commits once more behind `head`, with nothing between them, and answers the head that they lead to.
+///
+/// # Errors
+/// Those of the catalog.
+pub async fn repeat(catalog: &dyn Catalog, mut head: Head, commits: &[(Head, Batch)]) -> crate::Result<Head> {
+    for (as_it_was, batch) in commits {
+        let next = Head { epoch: head.epoch, writer: head.writer, ..*as_it_was };
+        catalog.commit(&head, &next, batch).await?;
+        head = next;
+    }
+    Ok(head)
+}
+
 /// Passes every call on, and counts and keeps what is committed.
 #[derive(Debug)]
 pub struct Counted {
@@ -289,24 +302,14 @@ impl Counted {
         }
     }
 
-    /// Counts what goes into `inner`, and keeps it for [`repeat`](Self::repeat).
+    /// Counts what goes into `inner`, and keeps it for [`take`](Self::take).
     pub fn keeping(inner: Arc<dyn Catalog>) -> Self {
         Self { kept: Some(Mutex::default()), ..Self::new(inner) }
     }
 
-    /// Makes the commits that were kept once more, in the empty store behind `catalog`, with nothing between them.
-    ///
-    /// # Errors
-    /// Those of the catalog.
-    pub async fn repeat(&self, catalog: &dyn Catalog) -> crate::Result<()> {
-        let mut head = catalog.acquire().await?;
-        let kept = self.kept.as_ref().map(|kept| std::mem::take(&mut *kept.lock())).unwrap_or_default();
-        for (as_it_was, batch) in kept {
-            let next = Head { epoch: head.epoch, writer: head.writer, ..as_it_was };
-            catalog.commit(&head, &next, &batch).await?;
-            head = next;
-        }
-        Ok(())
+    /// The commits that were kept since the last time, with the head that each led to.
+    pub fn take(&self) -> Vec<(Head, Batch)> {
+        self.kept.as_ref().map(|kept| std::mem::take(&mut *kept.lock())).unwrap_or_default()
     }
 
     /// What was committed so far.

@@ -78,12 +78,30 @@ pub struct TaskRecord {
 pub struct JobRecord {
     /// Its id.
     pub id: i64,
+    /// Its database.
+    pub database: i64,
     /// Its collection.
     pub collection: i64,
+    /// The collection's name.
+    pub collection_name: String,
     /// Its state, by a number.
     pub state: u8,
+    /// Why it failed.
+    pub reason: String,
     /// Source and target of each of its segments, with their partition.
     pub segments: Vec<(i64, i64, i64)>,
+    /// When it is given up.
+    pub timeout: u64,
+    /// When it started.
+    pub started: u64,
+    /// When it ended.
+    pub completed: u64,
+    /// Options by name.
+    pub options: Vec<(String, String)>,
+    /// How many segments it has, and how many of them are copied.
+    pub segment_counts: (i64, i64),
+    /// How many rows.
+    pub rows: i64,
     /// The snapshot's name.
     pub snapshot: String,
 }
@@ -130,11 +148,11 @@ impl Reference {
         self.state.read().tasks.get(&id).cloned()
     }
 
-    /// `GetTaskBy`: a copy of all, then a filter.
+    /// `GetTaskBy`: a list of all, then a filter. The original copies pointers, which costs no count of references.
     pub fn tasks_by(&self, filters: &[&dyn Fn(&TaskRecord) -> bool]) -> Vec<Arc<TaskRecord>> {
         let state = self.state.read();
-        let all: Vec<_> = state.tasks.values().cloned().collect();
-        all.into_iter().filter(|task| filters.iter().all(|filter| filter(task))).collect()
+        let all: Vec<&Arc<TaskRecord>> = state.tasks.values().collect();
+        all.into_iter().filter(|task| filters.iter().all(|filter| filter(task))).cloned().collect()
     }
 
     /// `GetTasksByJobID`.
@@ -195,10 +213,12 @@ pub fn encode(record: &impl Encode) -> Result<Vec<u8>> {
     Ok(bincode::encode_to_vec(record, bincode::config::standard())?)
 }
 
+const CREATED: u64 = 1_760_000_000_000_000_000;
+
 /// Task number `task` of a workload of so many jobs.
 pub fn task_record(task: usize, jobs: usize) -> TaskRecord {
     let state = workload::state_of(task);
-    let created = 1_760_000_000_000_000_000 + task as u64;
+    let created = CREATED + task as u64;
     TaskRecord {
         id: workload::task_id(task).0,
         job: workload::job_id(task % jobs).0,
@@ -224,9 +244,18 @@ pub fn job_record(job: usize) -> JobRecord {
     };
     JobRecord {
         id: workload::job_id(job).0,
+        database: 1,
         collection: workload::collection_of(job).0,
+        collection_name: format!("collection_{}", job as i64 % workload::COLLECTIONS),
         state,
+        reason: String::new(),
         segments: segments(job),
+        timeout: CREATED + 3_600_000_000_000,
+        started: CREATED + job as u64,
+        completed: 0,
+        options: vec![("copy_index".to_owned(), "true".to_owned())],
+        segment_counts: (8, 4),
+        rows: 1_000_000,
         snapshot: format!("snapshot_{job}"),
     }
 }

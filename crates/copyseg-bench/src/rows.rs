@@ -26,6 +26,8 @@ use crate::prepared::Prepared;
 use crate::table::Row;
 use crate::workload::Workload;
 
+pub use recovery::Recovery;
+pub use updates::{BareLoop, Setting, bare_database, commit_loop};
 pub use writers::{change_together, random_tasks, run_reference, run_writers, toggle};
 pub use written::Written;
 

@@ -58,7 +58,14 @@ pub(super) fn read(context: &Context) -> Result<Curve> {
     )?;
     let why = "A level of the tree for every eightfold, and beyond a few megabytes a miss of the caches for each; a hash \
                map has two misses in all.";
-    Ok(Curve { what: "get + state of a random task", by: "tasks", unit: Unit::Nanos, lines, why })
+    Ok(Curve {
+        what: "get + state of a random task",
+        by: "tasks",
+        unit: Unit::Nanos,
+        lines,
+        turns: turns(),
+        why,
+    })
 }
 
 pub(super) fn update(context: &Context) -> Result<Curve> {
@@ -85,7 +92,14 @@ pub(super) fn update(context: &Context) -> Result<Curve> {
     let why = "One writer, who waits for each change, on a catalog that takes no time. Two switches between tasks of the runtime \
                are in every figure of copyseg; what grows is the copying of a path in each index that the change touches. \
                The reference changes its maps in place, and so makes its readers wait.";
-    Ok(Curve { what: "one change of a random task", by: "tasks", unit: Unit::Nanos, lines, why })
+    Ok(Curve {
+        what: "one change of a random task",
+        by: "tasks",
+        unit: Unit::Nanos,
+        lines,
+        turns: turns(),
+        why,
+    })
 }
 
 pub(super) fn recovery(context: &Context) -> Result<Curve> {
@@ -111,7 +125,7 @@ pub(super) fn recovery(context: &Context) -> Result<Curve> {
     let why = "From a flat file, so that no engine is measured. In proportion to the tasks, but for the misses of the caches; 10 \
                million once, in memory that the kernel has yet to clear, which takes half of the first recovery of a process.";
     let lines = vec![("copyseg", line)];
-    Ok(Curve { what: "recovery", by: "tasks", unit: Unit::Nanos, lines, why })
+    Ok(Curve { what: "recovery", by: "tasks", unit: Unit::Nanos, lines, turns: turns(), why })
 }
 
 pub(super) fn memory(context: &Context) -> Result<Curve> {
@@ -124,13 +138,14 @@ pub(super) fn memory(context: &Context) -> Result<Curve> {
         theirs.push((size, measure_in_child(Holder::Reference, &path, of(tasks))?.allocated as f64 / size));
     }
     let lines = vec![("copyseg", allocated), ("copyseg, resident", resident), ("reference design", theirs)];
-    let why = "Measured once in a process of its own. With few tasks, the resident figure shows what any process takes: buffers \
+    let why = "In a process of its own. With few tasks, the resident figure shows what any process takes: buffers \
                of the file and stacks of threads.";
     Ok(Curve {
         what: "bytes per task, jobs of 100 tasks included",
         by: "tasks",
         unit: Unit::Bytes,
         lines,
+        turns: 1,
         why,
     })
 }
@@ -147,5 +162,12 @@ pub(super) fn held(_: &Context) -> Result<Curve> {
                every tree that they change; more of them share what they keep, up to one more copy of what there is. \
                It is checked that it is never more than that.";
     let lines = vec![("kept for the snapshot", kept), ("the store", store)];
-    Ok(Curve { what: "memory kept by a snapshot that is held", by: "updates", unit: Unit::Bytes, lines, why })
+    Ok(Curve {
+        what: "memory kept by a snapshot that is held",
+        by: "updates",
+        unit: Unit::Bytes,
+        lines,
+        turns: 1,
+        why,
+    })
 }

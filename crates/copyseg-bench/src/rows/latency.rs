@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use copyseg_core::{MetaManager, TaskFilter, TaskId};
 
+use super::queries::check;
 use super::{Context, random_tasks, run_reference, toggle};
 use crate::Result;
-use crate::measure::{Samples, Unit, alternate, burn, paced, percentile, processor_time};
+use crate::measure::{Samples, Unit, alternate, burn, paced, percentile, processor_time, unrelated_memory};
 use crate::reference::{Reference, SleepingStore};
 use crate::table::Row;
 use crate::workload::{Workload, task_id};
@@ -42,6 +43,7 @@ fn measure(context: &Context, scanners: usize) -> Result<Row> {
     let ids: Vec<TaskId> = Workload::MILLION.picks(44, 1 << 16).into_iter().map(task_id).collect();
     // What the writer uses of a core, known after the first turn.
     let used = AtomicU64::new(0);
+    let mut unrelated: Vec<Vec<u64>> = (0..=scanners).map(|_| unrelated_memory()).collect();
     let [mut copyseg_p50, mut control_p50, mut their_p50] = [(); 3].map(|()| Samples::default());
     let [copyseg, control, theirs] = alternate([
         &mut || {
@@ -51,7 +53,7 @@ fn measure(context: &Context, scanners: usize) -> Result<Row> {
             Ok(percentile(&nanos, 0.99))
         },
         &mut || {
-            let nanos = control_read(&idle, &ids, used.load(Ordering::Relaxed) as f64 / 1e6, scanners);
+            let nanos = control_read(&idle, &ids, used.load(Ordering::Relaxed) as f64 / 1e6, &mut unrelated)?;
             control_p50.0.push(percentile(&nanos, 0.5));
             Ok(percentile(&nanos, 0.99))
         },
@@ -90,7 +92,7 @@ fn copyseg_read(
     ids: &[TaskId],
     scanners: usize,
 ) -> Result<(Vec<u64>, f64)> {
-    let (stop, scanned) = (AtomicBool::new(false), AtomicU64::new(0));
+    let stop = AtomicBool::new(false);
     let (before, start) = (processor_time(), Instant::now());
     let nanos = thread::scope(|scope| {
         let writer = scope.spawn(|| {
@@ -102,23 +104,22 @@ fn copyseg_read(
                 Result::Ok(())
             })
         });
-        for _ in 0..scanners {
-            scope.spawn(|| {
-                // A filter of the caller's own looks at every task.
-                let filter = TaskFilter::new().matching(|task| task.slots == 1);
-                let begun = Instant::now();
-                while !stop.load(Ordering::Relaxed) {
-                    black_box(manager.count_tasks(&filter).unwrap_or_default());
-                }
-                scanned.fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
-            });
-        }
-        let mut ids = ids.iter().cycle();
-        let nanos = paced(LENGTH, PERIOD, 5, || {
-            let task = ids.next().and_then(|id| manager.get_task(*id).ok().flatten());
-            black_box(task.map(|task| task.state));
-        });
+        let scan = || {
+            // A filter of the caller's own looks at every task, and finds none.
+            let filter = TaskFilter::new().matching(|task| task.slots == 2);
+            while !stop.load(Ordering::Relaxed) {
+                let found = manager.count_tasks(&filter)?;
+                check(found, 0)?;
+            }
+            Result::Ok(())
+        };
+        let scans: Vec<_> = (0..scanners).map(|_| scope.spawn(scan)).collect();
+        let nanos = read_paced(ids, |id| Some(manager.get_task(id).ok()??.state as u8));
         stop.store(true, Ordering::Relaxed);
+        for scan in scans {
+            scan.join().map_err(|_| "a scan panicked")??;
+        }
+        let nanos = nanos?;
         writer.join().map_err(|_| "the writer panicked")??;
         Result::Ok(nanos)
     })?;
@@ -126,18 +127,20 @@ fn copyseg_read(
     Ok((nanos, (used - scanners as f64).clamp(0.01, 1.0)))
 }
 
-fn control_read(idle: &MetaManager, ids: &[TaskId], share: f64, scanners: usize) -> Vec<u64> {
-    let stop = AtomicBool::new(false);
+fn control_read(
+    idle: &MetaManager,
+    ids: &[TaskId],
+    share: f64,
+    unrelated: &mut [Vec<u64>],
+) -> Result<Vec<u64>> {
+    let stop = &AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| burn(share, &stop));
-        for _ in 0..scanners {
-            scope.spawn(|| burn(1.0, &stop));
+        for (number, memory) in unrelated.iter_mut().enumerate() {
+            // One as the writer does, the others as scans do.
+            let share = if number == 0 { share } else { 1.0 };
+            scope.spawn(move || burn(share, memory, stop));
         }
-        let mut ids = ids.iter().cycle();
-        let nanos = paced(LENGTH, PERIOD, 5, || {
-            let task = ids.next().and_then(|id| idle.get_task(*id).ok().flatten());
-            black_box(task.map(|task| task.state));
-        });
+        let nanos = read_paced(ids, |id| Some(idle.get_task(id).ok()??.state as u8));
         stop.store(true, Ordering::Relaxed);
         nanos
     })
@@ -159,13 +162,20 @@ fn reference_read(
                 }
             });
         }
-        let mut ids = ids.iter().cycle();
-        let nanos = paced(LENGTH, PERIOD, 5, || {
-            let task = ids.next().and_then(|id| reference.get_task(id.0));
-            black_box(task.map(|task| task.state));
-        });
+        let nanos = read_paced(ids, |id| Some(reference.get_task(id.0)?.state));
         stop.store(true, Ordering::Relaxed);
         writer.join().map_err(|_| "the writer panicked")??;
-        Ok(nanos)
+        nanos
     })
+}
+
+/// How long each read took; every one has to find its task.
+fn read_paced(ids: &[TaskId], read: impl Fn(TaskId) -> Option<u8>) -> Result<Vec<u64>> {
+    let (mut ids, mut missed) = (ids.iter().cycle(), 0);
+    let nanos = paced(LENGTH, PERIOD, 5, || {
+        let state = ids.next().and_then(|id| read(*id));
+        missed += usize::from(black_box(state).is_none());
+    });
+    check(missed, 0)?;
+    Ok(nanos)
 }

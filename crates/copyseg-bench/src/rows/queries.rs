@@ -193,6 +193,6 @@ fn sum<'a>(tasks: impl Iterator<Item = &'a Arc<Task>>) -> u64 {
 }
 
 /// A benchmark that does other work than it says is worth nothing.
-fn check(found: usize, expected: usize) -> Result<()> {
+pub(super) fn check(found: usize, expected: usize) -> Result<()> {
     if found == expected { Ok(()) } else { Err(format!("{found} were found, not {expected}").into()) }
 }

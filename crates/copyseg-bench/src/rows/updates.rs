@@ -3,6 +3,7 @@
 mod redb;
 mod etcd;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use crate::workload::Workload;
 
 pub(super) use self::etcd::{client, on_etcd};
 pub(super) use self::redb::on_redb;
+pub use self::redb::{bare_database, commit_loop};
 
 const LENGTH: Duration = Duration::from_secs(1);
 
@@ -55,8 +57,8 @@ fn sleeps_per_second() -> f64 {
     f64::from(sleeps) / start.elapsed().as_secs_f64()
 }
 
-/// A manager on a durable store, and what its rows are measured with.
-struct Setting<'a> {
+/// A manager on a durable store, and what is measured on it.
+pub struct Setting<'a> {
     context: &'a Context,
     catalog: Arc<Counted>,
     manager: MetaManager,
@@ -74,6 +76,9 @@ struct Measured {
     size: f64,
 }
 
+/// A bare loop of commits of so many of these records: records a second.
+pub type BareLoop<'a> = &'a dyn Fn(&[Operation], usize) -> Result<f64>;
+
 impl<'a> Setting<'a> {
     fn new(
         context: &'a Context,
@@ -84,6 +89,17 @@ impl<'a> Setting<'a> {
         let catalog = Arc::new(Counted::new(catalog));
         let opened = MetaManager::open(Arc::clone(&catalog) as Arc<dyn Catalog>, ManagerOptions::default());
         let manager = context.runtime.block_on(opened)?;
+        Ok(Self::of(context, manager, catalog, prepared, workload))
+    }
+
+    /// That of a manager on `catalog`, which holds `prepared`.
+    pub fn of(
+        context: &'a Context,
+        manager: MetaManager,
+        catalog: Arc<Counted>,
+        prepared: &Prepared,
+        workload: Workload,
+    ) -> Self {
         let tasks = random_tasks(workload);
         let record = |id: &TaskId| {
             let is_it = |record: &&copyseg_core::Record| record.key.id == id.0;
@@ -93,36 +109,51 @@ impl<'a> Setting<'a> {
             Some(Operation::Put(record.key, record.bytes.as_ref().into()))
         };
         let records = tasks.iter().filter_map(record).collect();
-        Ok(Self { context, catalog, manager, tasks, records })
+        Self { context, catalog, manager, tasks, records }
+    }
+
+    /// So many writers for a second: changes a second. `size` becomes how many there were in a commit, on average.
+    ///
+    /// # Errors
+    /// Those of the manager.
+    pub fn copyseg(&self, writers: usize, size: &Cell<f64>) -> Result<f64> {
+        let before = self.catalog.counts();
+        let rate = run_writers(self.context, &self.manager, &self.tasks, writers, LENGTH)?;
+        let after = self.catalog.counts();
+        let commits = (after.commits - before.commits).max(1);
+        size.set((after.operations - before.operations) as f64 / commits as f64);
+        Ok(rate)
+    }
+
+    /// A bare loop of commits of `size`, for a second.
+    ///
+    /// # Errors
+    /// Those of the loop.
+    pub fn bare(&self, size: &Cell<f64>, bare: BareLoop<'_>) -> Result<f64> {
+        let size = (size.get().round() as usize).max(1);
+        // In the order of their keys, as copyseg's batches are: neighbours share pages.
+        let mut records = self.records.clone();
+        records.chunks_mut(size).for_each(|batch| batch.sort_by_key(Operation::key));
+        bare(&records, size)
     }
 
     /// Lets so many writers of copyseg, of the reference, and a bare loop of the same batches take turns.
-    fn measure(
-        &self,
-        writers: usize,
-        reference: &Reference,
-        bare: &dyn Fn(&[Operation], usize) -> Result<f64>,
-    ) -> Result<Measured> {
-        let size = std::cell::Cell::new(1.0);
+    fn measure(&self, writers: usize, reference: &Reference, bare: BareLoop<'_>) -> Result<Measured> {
+        let size = Cell::new(1.0);
         let [copyseg, theirs, bare] = alternate([
-            &mut || {
-                let before = self.catalog.counts();
-                let rate = run_writers(self.context, &self.manager, &self.tasks, writers, LENGTH)?;
-                let after = self.catalog.counts();
-                let commits = (after.commits - before.commits).max(1);
-                size.set((after.operations - before.operations) as f64 / commits as f64);
-                Ok(rate)
-            },
+            &mut || self.copyseg(writers, &size),
             &mut || run_reference(reference, &self.tasks, writers, LENGTH),
-            &mut || {
-                let size = (size.get().round() as usize).max(1);
-                // In the order of their keys, as copyseg's batches are: neighbours share pages.
-                let mut records = self.records.clone();
-                records.chunks_mut(size).for_each(|batch| batch.sort_by_key(Operation::key));
-                bare(&records, size)
-            },
+            &mut || self.bare(&size, bare),
         ])?;
         Ok(Measured { copyseg, theirs, bare, size: size.get() })
+    }
+
+    /// Lets go of the store.
+    ///
+    /// # Errors
+    /// Those of closing it.
+    pub fn close(self) -> Result<()> {
+        self.context.close(&self.manager)
     }
 }
 

@@ -46,7 +46,7 @@ pub(in crate::rows) fn on_etcd(context: &Context) -> Result<Vec<Row>> {
             ..measured.row("P13", format!("durable changes on etcd, 100 k tasks, {writers} writers"))
         });
     }
-    context.close(&setting.manager)?;
+    setting.close()?;
     Ok(rows)
 }
 

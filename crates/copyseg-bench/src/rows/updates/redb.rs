@@ -36,7 +36,7 @@ pub(in crate::rows) fn on_redb(context: &Context) -> Result<Vec<Row>> {
             ..measured.row("P12", format!("durable changes on redb, 1 M tasks, {writers} writers"))
         });
     }
-    context.close(&setting.manager)?;
+    setting.close()?;
     Ok(rows)
 }
 
@@ -46,7 +46,10 @@ const HEAD: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("head");
 const HEAD_BYTES: [u8; 60] = [7; 60];
 
 /// The same records in a file of redb that nothing else looks after.
-pub(in crate::rows) fn bare_database(path: &Path, prepared: &Prepared) -> Result<Database> {
+///
+/// # Errors
+/// Those of redb.
+pub fn bare_database(path: &Path, prepared: &Prepared) -> Result<Database> {
     let database = create(path)?;
     let transaction = database.begin_write()?;
     {
@@ -78,8 +81,11 @@ fn create(path: &Path) -> Result<Database> {
     Ok(redb::Builder::new().set_cache_size(RedbOptions::default().cache_size_bytes).create(path)?)
 }
 
-/// Commits of so many records each, one after the other: records a second.
-fn commit_loop(database: &Database, records: &[Operation], size: usize) -> Result<f64> {
+/// Commits of so many records each, one after the other, for a second: records a second.
+///
+/// # Errors
+/// Those of redb.
+pub fn commit_loop(database: &Database, records: &[Operation], size: usize) -> Result<f64> {
     let (start, mut written) = (Instant::now(), 0);
     let mut chunks = records.chunks_exact(size).cycle();
     while start.elapsed() < LENGTH {
