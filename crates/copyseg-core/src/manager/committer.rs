@@ -95,7 +95,11 @@ impl Committer {
             }
             match self.outcome().await {
                 Outcome::Applied => self.publish_first(),
-                Outcome::Refused(error) => self.refuse(Vec::new(), error),
+                Outcome::Refused(error) => {
+                    if let Some(sent) = self.under_way.take_first() {
+                        self.refuse(sent.gathered, error);
+                    }
+                }
                 Outcome::Over { answer, reason } => {
                     self.shared.end(reason.clone());
                     let waiting = self.shared.accepted.lock().queue.drain();
@@ -122,7 +126,7 @@ impl Committer {
                 Ok(batch_number) => self.send(batch_number, gathered),
                 Err(error) => {
                     self.answer();
-                    self.refuse(gathered.items, error);
+                    self.refuse(gathered, error);
                 }
             }
         } else if !gathered.items.is_empty() {
@@ -243,35 +247,38 @@ impl Committer {
         self.published = (!published.items.is_empty()).then_some(published);
     }
 
-    /// A batch that storage refused takes every transaction with it that was accepted on top of it: those of `items`, of
-    /// the batches behind it, and of the queue.
-    fn refuse(&mut self, mut items: Vec<Item>, error: Error) {
+    /// A batch that storage refused takes every transaction with it that was accepted on top of it: those in the batches
+    /// behind it, and of the queue. Nothing builds upon one that only swept.
+    fn refuse(&mut self, refused: Gathered, error: Error) {
         self.sweeping = false;
-        items.extend(self.under_way.drain());
-        let waiting = {
+        if refused.items.is_empty() {
+            warn!("storage refused to sweep what no job claims, trying again later: {}", error.chain());
+            if self.under_way.is_empty() {
+                return;
+            }
+        }
+        let is_alone = refused.is_of_one();
+        let mut behind: Vec<Item> = self.under_way.drain().collect();
+        {
             let mut accepted = self.shared.accepted.lock();
             accepted.state = Snapshot::clone(&self.shared.published.load());
-            accepted.queue.drain()
-        };
-        items.extend(waiting);
-        for item in &items {
+            behind.extend(accepted.queue.drain());
+        }
+        for item in refused.items.iter().chain(&behind) {
             self.hidden.abandon(&item.work.abandoned);
         }
-        if items.is_empty() {
-            warn!("storage refused to sweep what no job claims, trying again later: {}", error.chain());
-        }
-        let single = items.len() == 1 && error.kind() == ErrorKind::TooLarge;
         // Damage is not cured by trying again.
-        let answer = if single || error.kind() == ErrorKind::Corrupt {
-            error
-        } else {
-            Error::with_source(
+        let for_others = match error.kind() {
+            ErrorKind::Corrupt => error.clone(),
+            _ => Error::with_source(
                 ErrorKind::Unavailable,
                 "storage refused the change or one before it; nothing was changed, try again",
-                error,
-            )
+                error.clone(),
+            ),
         };
-        fail(items, &answer);
+        let answer = if is_alone && error.kind() == ErrorKind::TooLarge { &error } else { &for_others };
+        fail(refused.items, answer);
+        fail(behind, &for_others);
     }
 }
 
@@ -279,6 +286,11 @@ impl Gathered {
     /// Its callers only wait for what came before.
     fn stores_nothing(&self) -> bool {
         self.batch.operations().is_empty() && self.items.iter().all(|item| item.work.changes.is_none())
+    }
+
+    /// Whether all that it writes is of one caller.
+    fn is_of_one(&self) -> bool {
+        matches!(&*self.items, [only] if self.batch.operations().len() <= only.work.operations.len())
     }
 }
 

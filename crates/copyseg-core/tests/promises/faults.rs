@@ -264,9 +264,10 @@ async fn an_outcome_stays_unknown_though_storage_refuses_when_it_is_asked_again(
     let fixture = Fixture::new().await;
     fixture.add(1, []).await;
     fixture.faults.fail_nth_of(Call::Commit, 0, fault);
+    fixture.faults.fail_nth_of(Call::Head, 0, Fault::Before);
     fixture.faults.fail_nth_of(Call::Commit, 1, Fault::Before);
     fixture.spawn_update(1, "done").await.unwrap().unwrap();
-    assert_eq!(fixture.faults.faults_injected(), 2);
+    assert_eq!(fixture.faults.faults_injected(), 3);
     assert_eq!(fixture.reason(1), "done");
     assert_eq!(stored(&fixture.store).await, visible(&fixture.meta.snapshot().unwrap()));
 }

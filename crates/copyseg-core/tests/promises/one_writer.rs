@@ -98,9 +98,10 @@ async fn a_change_of_unknown_outcome_stays_unknown_when_another_writer_takes_ove
     let fixture = Fixture::new().await;
     fixture.add(1, []).await;
     fixture.faults.fail_nth_of(Call::Commit, 0, fault);
+    fixture.faults.fail_nth_of(Call::Head, 0, Fault::Before);
     let update = fixture.spawn_update(1, "done");
-    // The first attempt fails at once; the second waits.
-    while fixture.faults.faults_injected() == 0 {
+    // The first attempt fails at once, and the head does not tell; the second waits.
+    while fixture.faults.faults_injected() < 2 {
         tokio::task::yield_now().await;
     }
     let second = open(&fixture.store).await;

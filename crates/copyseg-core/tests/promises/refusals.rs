@@ -1,6 +1,7 @@
 //! What callers are told when storage refuses a batch, and what the head says about every batch that it takes.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use copyseg_conformance::{Call, Fault};
@@ -46,6 +47,47 @@ async fn a_change_that_alone_is_too_large_for_storage_says_so_and_one_among_othe
         assert_eq!(answer.unwrap_err().kind(), ErrorKind::Unavailable, "which of them it was is not known");
     }
     update(&meta, 3).await.unwrap();
+}
+
+/// Whoever waits behind it is not to blame.
+#[tokio::test]
+async fn only_the_change_that_is_too_large_is_told_so() {
+    let (store, refuses) = (MemoryCatalog::with_limits(TINY), Arc::new(AtomicBool::new(false)));
+    let catalog = HookedCatalog::new(store.clone(), {
+        let refuses = Arc::clone(&refuses);
+        move || match refuses.swap(false, Ordering::SeqCst) {
+            true => Err(Error::new(ErrorKind::TooLarge, "more than the server takes")),
+            false => Ok(()),
+        }
+    });
+    let fixture = Fixture::over(Arc::new(catalog), store, ManagerOptions::default()).await;
+    fixture.add(1, []).await;
+    let first = fixture.occupy(1).await;
+    let behind = fixture.spawn_update(1, "behind");
+    until_idle().await;
+    refuses.store(true, Ordering::SeqCst);
+    fixture.slow.release_commits();
+    assert_eq!(first.await.unwrap().unwrap_err().kind(), ErrorKind::TooLarge);
+    assert_eq!(behind.await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+
+    // Nothing builds upon what only sweeps.
+    fixture.add(2, 11..31).await;
+    fixture.slow.hold_commits();
+    let removal = tokio::spawn({
+        let meta = fixture.meta.clone();
+        async move { meta.remove_job(JobId(2)).await }
+    });
+    fixture.slow.commit_held().await;
+    fixture.slow.release_commits();
+    removal.await.unwrap().unwrap();
+    fixture.slow.hold_commits();
+    fixture.slow.commit_held().await;
+    let behind = fixture.spawn_update(1, "behind");
+    until_idle().await;
+    refuses.store(true, Ordering::SeqCst);
+    fixture.slow.release_commits();
+    behind.await.unwrap().unwrap();
+    assert!(!refuses.load(Ordering::SeqCst), "what was swept was refused");
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ async fn a_batch_waits_for_the_one_before(#[case] limits: Limits, #[case] change
 #[tokio::test(start_paused = true)]
 async fn memory_equals_storage_whatever_fails_while_two_are_under_way(
     #[values(Fault::Before, Fault::After, Fault::Lost, Fault::Late)] fault: Fault,
-    #[values(&[0], &[1], &[2], &[3], &[0, 0], &[0, 1], &[1, 1], &[1, 2], &[0, 1, 2])] commits: &[u64],
+    #[values(&[0], &[1], &[2], &[3], &[0, 1], &[0, 2], &[1, 2], &[1, 3], &[0, 1, 2])] commits: &[u64],
 ) {
     let fixture = fixture(TWO).await;
     let updates = queue(&fixture, JOBS).await;
@@ -175,17 +175,19 @@ async fn a_takeover_before_the_outcome_is_known_leaves_it_unknown_for_both(
     let updates = queue(&fixture, JOBS).await;
     two_held(&fixture).await;
     fixture.faults.fail_every(Call::Commit, fault);
+    fixture.faults.fail_every(Call::Head, Fault::Before);
     fixture.slow.release_commits();
     super::eventually(async || fixture.faults.faults_injected() > 1).await;
     let _second = open(&fixture.store).await;
-    if heals {
-        fixture.faults.heal();
+    fixture.faults.heal();
+    if !heals {
+        fixture.faults.fail_every(Call::Commit, fault);
     }
     let (unknown, fenced) = (Some(ErrorKind::OutcomeUnknown), Some(ErrorKind::Fenced));
     assert_eq!(errors(updates).await, [&[unknown; 5][..], &[fenced; 8]].concat());
 }
 
-/// What happens to the store, at the first or the second of two commits, for good.
+/// What happens to the store for good, at the first or the second of two commits, or once both are applied.
 #[derive(Debug, Clone, Copy)]
 enum End {
     Closed,
@@ -197,7 +199,7 @@ enum End {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_ends_while_two_are_under_way_leaves_nobody_waiting(
     #[values(End::Closed, End::Damaged, End::Panic)] end: End,
-    #[values(0, 1)] commits_before: usize,
+    #[values(0, 1, 2)] commits_before: usize,
 ) {
     let (store, left) = (MemoryCatalog::with_limits(TWO), Arc::new(AtomicUsize::new(usize::MAX)));
     let hook = {
@@ -222,20 +224,27 @@ async fn a_store_that_ends_while_two_are_under_way_leaves_nobody_waiting(
     fixture.slow.release_commits();
     let errors = errors(updates).await;
 
-    // A panic ends them both, before either has an answer; of what was never sent it is known that it was not applied.
+    // A panic ends all that were sent, before any of them has an answer; of what was never sent it is known that it was not
+    // applied.
     let (sent, unsent) = match end {
         End::Closed => (ErrorKind::Closed, ErrorKind::Closed),
         End::Damaged => (ErrorKind::Corrupt, ErrorKind::Corrupt),
         End::Panic => (ErrorKind::OutcomeUnknown, ErrorKind::Closed),
     };
-    let is_first_done = commits_before == 1 && !matches!(end, End::Panic);
-    assert_eq!(errors[0], (!is_first_done).then_some(sent));
-    assert_eq!(errors[1..5], [Some(sent); 4]);
-    // A third may have been sent once the first was applied.
-    assert_eq!(errors[9..], [Some(unsent); 4]);
+    let applied = match (end, commits_before) {
+        (_, 0) | (End::Panic, 1) => 0,
+        (_, 1) => 1,
+        _ => 5,
+    };
+    assert_eq!(errors[..applied], vec![None; applied]);
+    assert_eq!(errors[applied..5.max(applied)], vec![Some(sent); 5 - applied]);
+    // Once one is applied, the next may have been sent.
+    let (maybe_sent, waiting) = errors[5.max(applied)..].split_at(4 * commits_before);
+    assert!(maybe_sent.iter().all(|error| [Some(sent), Some(unsent)].contains(error)));
+    assert!(waiting.iter().all(|error| *error == Some(unsent)));
     let reasons: Vec<_> = stored(&fixture.store).await.jobs.iter().map(|job| job.reason.clone()).collect();
-    assert!(!is_first_done || reasons[0] == "first");
-    assert!(reasons[1..].iter().all(String::is_empty));
+    assert!(reasons[..applied].iter().all(|reason| !reason.is_empty()), "Ok means durable");
+    assert!(reasons[5..].iter().all(String::is_empty));
     fixture.meta.close().await.unwrap();
 }
 
@@ -249,6 +258,39 @@ async fn a_close_waits_for_both_batches_under_way() {
     fixture.slow.release_commits();
     closing.await.unwrap();
     assert_eq!(errors(updates).await, [None; 13]);
+}
+
+/// It is asked once more, and then the one that opens the store next knows.
+#[rstest]
+#[case::neither_was_applied(Fault::Lost, Some(ErrorKind::OutcomeUnknown))]
+#[case::the_head_says_that_they_were(Fault::After, None)]
+#[tokio::test(start_paused = true)]
+async fn a_close_before_the_outcome_is_known_waits_for_it_no_longer_than_it_has_to(
+    #[case] fault: Fault,
+    #[case] expected: Option<ErrorKind>,
+) {
+    let fixture = fixture(TWO).await;
+    let updates = queue(&fixture, 4).await;
+    two_held(&fixture).await;
+    fixture.faults.fail_every(Call::Commit, fault);
+    fixture.slow.release_commits();
+    fixture.meta.close().await.unwrap();
+    assert_eq!(errors(updates).await, [expected; 5]);
+    let is_stored = stored(&fixture.store).await.jobs[..5].iter().all(|job| !job.reason.is_empty());
+    assert_eq!(is_stored, expected.is_none());
+}
+
+/// What is fenced was not applied, whenever the head says by whom.
+#[tokio::test(start_paused = true)]
+async fn a_takeover_is_told_as_one_though_the_head_cannot_be_read_at_first() {
+    let fixture = fixture(TWO).await;
+    let updates = queue(&fixture, JOBS).await;
+    two_held(&fixture).await;
+    let _second = open(&fixture.store).await;
+    fixture.faults.fail_nth_of(Call::Head, 0, Fault::Before);
+    fixture.slow.release_commits();
+    assert_eq!(errors(updates).await, [Some(ErrorKind::Fenced); 13]);
+    assert_eq!(fixture.faults.faults_injected(), 1);
 }
 
 /// The batch before it decides whether a record is there.

@@ -58,14 +58,17 @@ impl Committer {
         let (mut unsettled, mut told) = (false, String::new());
         for attempt in 0.. {
             let Err(error) = result else { break };
+            // What is fenced was certainly not applied just now.
+            let may_be_applied = unsettled || error.kind() != ErrorKind::Fenced;
             let error = match self.conclude(error, unsettled).await {
                 ControlFlow::Break(outcome) => return outcome,
                 ControlFlow::Continue(error) => error,
             };
-            if let Some(reason) = self.shared.ended.get().filter(|_| unsettled) {
-                return Outcome::Over { answer: unsettled_for_good(error), reason: reason.clone() };
+            unsettled = may_be_applied;
+            if let Some(reason) = self.shared.ended.get().filter(|_| attempt > 0) {
+                let answer = if unsettled { unsettled_for_good(error) } else { error };
+                return Outcome::Over { answer, reason: reason.clone() };
             }
-            unsettled = true;
             // It is told once, although each attempt may have asked another member of a cluster.
             let message = error.to_string();
             if message == told {
@@ -97,18 +100,18 @@ impl Committer {
                 Ok(_) => return ControlFlow::Continue(error),
                 Err(error) => return ControlFlow::Continue(error),
             },
-            ErrorKind::OutcomeUnknown => match self.stored_head().await {
-                // A store that is full may say nothing else, whoever owns it.
+            // Closed behind the manager's back, it will never answer again.
+            ErrorKind::Closed => Outcome::over(error, unsettled),
+            // Damage is not cured by trying again.
+            ErrorKind::Corrupt if unsettled => Outcome::over(error, unsettled),
+            // A store that is full may go on saying so, whoever owns it.
+            kind if unsettled || kind == ErrorKind::OutcomeUnknown => match self.stored_head().await {
+                Ok(head) if self.under_way.leads_to(head) => Outcome::Applied,
                 Ok(head) if head.writer != self.head.writer => {
                     Outcome::Over { answer: unsettled_for_good(error), reason: taken_over(head) }
                 }
                 _ => return ControlFlow::Continue(error),
             },
-            // Closed behind the manager's back, it will never answer again.
-            ErrorKind::Closed => Outcome::over(error, unsettled),
-            // Damage is not cured by trying again.
-            ErrorKind::Corrupt if unsettled => Outcome::over(error, unsettled),
-            _ if unsettled => return ControlFlow::Continue(error),
             _ => Outcome::Refused(error),
         })
     }
