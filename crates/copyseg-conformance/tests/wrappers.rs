@@ -30,7 +30,8 @@ impl Fixture for Wrapped {
 mod keep_the_contract {
     use super::*;
 
-    const SMALLEST: Limits = Limits { operations_max: 32, bytes_max: 128 << 10, commits_max: 1 };
+    const SMALLEST: Limits =
+        Limits { operations_max: Limits::OPERATIONS_MIN, bytes_max: Limits::BYTES_MIN, commits_max: 1 };
 
     copyseg_conformance::suite!(Wrapped(MemoryCatalog::with_limits(SMALLEST)));
 }

@@ -216,9 +216,9 @@ impl FromIterator<Operation> for Batch {
 /// The largest batch that a backend takes atomically.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Operations in one batch, not counting the write of the head; at least 32, so that any single step fits.
+    /// Operations in one batch, not counting the write of the head; at least [`OPERATIONS_MIN`](Self::OPERATIONS_MIN).
     pub operations_max: usize,
-    /// The sum of [`Operation::size`] in one batch; at least 128 KiB, so that any single record fits.
+    /// The sum of [`Operation::size`] in one batch; at least [`BYTES_MIN`](Self::BYTES_MIN).
     pub bytes_max: usize,
     /// How many commits a manager makes at once, at most: more than 1 where they wait for a network rather than for each other.
     /// Each is made with the head that the one before it leads to, before it is known whether that one is applied, and is
@@ -227,6 +227,12 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The least [`operations_max`](Self::operations_max) of any backend, so that any single step fits.
+    pub const OPERATIONS_MIN: usize = 32;
+
+    /// The least [`bytes_max`](Self::bytes_max) of any backend, so that any single record fits.
+    pub const BYTES_MIN: usize = 128 << 10;
+
     /// Refuses a batch beyond these limits, before a byte of it is written.
     ///
     /// # Errors

@@ -39,7 +39,7 @@ pub struct EtcdOptions {
     pub timeout: Duration,
     /// How long a leader that is dead or cut off keeps others from taking over, in whole seconds. Default 10 s.
     pub lease: Duration,
-    /// The servers' `--max-txn-ops`. Default 128, as theirs.
+    /// The servers' `--max-txn-ops`, at least 33. Default 128, as theirs.
     pub max_txn_ops: usize,
     /// The servers' `--max-request-bytes`. Default 1.5 MiB, as theirs.
     pub max_request_bytes: usize,
@@ -183,11 +183,14 @@ impl EtcdOptions {
             return refuse("a lease of less than 2 s ends by itself; give a longer `lease_s`");
         }
         let limits = self.limits();
-        if limits.operations_max < 1 || limits.bytes_max < 128 << 10 {
-            return refuse(
-                "a request must take 2 operations and 256 KiB or more; raise `max_txn_ops` and \
-                 `max_request_bytes`, here and at the servers",
-            );
+        if limits.operations_max < Limits::OPERATIONS_MIN || limits.bytes_max < Limits::BYTES_MIN {
+            let operations = Limits::OPERATIONS_MIN + 1;
+            let overhead = self.overhead(limits.operations_max.max(Limits::OPERATIONS_MIN));
+            let bytes = overhead.saturating_add(Limits::BYTES_MIN);
+            return refuse(&format!(
+                "a request must take {operations} operations and {bytes} bytes or more; raise `max_txn_ops` and \
+                 `max_request_bytes`, here and at the servers"
+            ));
         }
         Ok(())
     }
@@ -195,13 +198,17 @@ impl EtcdOptions {
     /// What fits into one request beside the write of the head.
     pub(crate) fn limits(&self) -> Limits {
         let operations_max = self.max_txn_ops.saturating_sub(1);
+        let bytes_max = self.max_request_bytes.saturating_sub(self.overhead(operations_max));
+        Limits { operations_max, bytes_max, commits_max: 2 }
+    }
+
+    /// What a request of so many operations and the head takes besides what [`Limits::bytes_max`] counts.
+    fn overhead(&self, operations: usize) -> usize {
         // `Operation::size` counts 32 bytes for a key; the key itself and the tags and lengths around it take more.
         let keys = Keys::new(&self.prefix);
         let per_operation = (keys.record_length() + 20).saturating_sub(32);
         let user = self.user.as_ref().map_or(0, |(name, _)| name.len());
         let head = 1024 + 3 * keys.head().len() + user;
-        let overhead = operations_max.saturating_mul(per_operation).saturating_add(head);
-        let bytes_max = self.max_request_bytes.saturating_sub(overhead);
-        Limits { operations_max, bytes_max, commits_max: 2 }
+        operations.saturating_mul(per_operation).saturating_add(head)
     }
 }

@@ -297,8 +297,9 @@ mod tests {
     #[case::half_an_identity("etcd://a?cert=c.pem", "go together")]
     #[case::contradiction("etcd://a?tls=off&ca=ca.pem", "contradict each other")]
     #[case::no_file("etcd://a?ca=", "`ca` names no file")]
-    #[case::too_few_operations("etcd://a?max_txn_ops=1", "raise `max_txn_ops`")]
-    #[case::too_few_bytes("etcd://a?max_request_bytes=100000", "256 KiB or more")]
+    #[case::too_few_operations("etcd://a?max_txn_ops=2", "raise `max_txn_ops`")]
+    #[case::one_operation_too_few("etcd://a?max_txn_ops=32", "33 operations")]
+    #[case::too_few_bytes("etcd://a?max_request_bytes=100000", "raise `max_txn_ops` and `max_request_bytes`")]
     #[case::file_without_user("etcd://a?password_file=x", "and no user")]
     #[case::missing_file("etcd://me@a?password_file=/nowhere/at/all", "`/nowhere/at/all`")]
     fn a_url_of_another_form_is_refused_with_a_hint(#[case] url: &str, #[case] hint: &str) {

@@ -1,6 +1,6 @@
 //! The largest batch that a catalog takes.
 
-use copyseg_core::{ErrorKind, Operation};
+use copyseg_core::{ErrorKind, Limits, Operation};
 
 use crate::fixture::Fixture;
 use crate::writer::{Writer, put, task};
@@ -15,8 +15,8 @@ const KEY_SIZE: usize = 32;
 pub async fn limits_fit_any_single_record(fixture: &dyn Fixture) {
     let mut writer = Writer::acquire(fixture).await;
     let limits = writer.catalog.limits();
-    assert!(limits.operations_max >= 32, "{limits:?}");
-    assert!(limits.bytes_max >= 128 << 10, "{limits:?}");
+    assert!(limits.operations_max >= Limits::OPERATIONS_MIN, "{limits:?}");
+    assert!(limits.bytes_max >= Limits::BYTES_MIN, "{limits:?}");
     writer.commit([put(task(1), vec![7; VALUE_MAX])]).await;
     writer.assert_durable().await;
 }
