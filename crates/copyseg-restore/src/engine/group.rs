@@ -82,12 +82,20 @@ impl Drop for Member {
 #[cfg(test)]
 mod tests {
     use futures::future::join_all;
+    use tokio::time::Instant;
 
     use super::*;
 
     const LONG: Duration = Duration::from_secs(3600);
 
-    #[tokio::test]
+    /// How long this took by the paused clock, which moves on only when every task waits for it.
+    async fn time_of(waiting: impl Future) -> Duration {
+        let start = Instant::now();
+        let _ = timeout(2 * LONG, waiting).await;
+        start.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_those_who_will_not_come() {
         let group = Arc::new(Group::default());
         let [first, second, failing] = [(); 3].map(|()| group.join());
@@ -95,27 +103,29 @@ mod tests {
         assert!(futures::poll!(&mut first).is_pending());
         drop(failing);
         assert!(futures::poll!(&mut first).is_pending());
-        second.wait(LONG).await;
-        first.await;
+        assert_eq!(time_of(second.wait(LONG)).await, Duration::ZERO);
+        assert_eq!(time_of(first).await, Duration::ZERO);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_full_group_leaves_without_the_others() {
         let group = Arc::new(Group::default());
         let _late = group.join();
         let members: Vec<_> = (0..GROUP_MAX).map(|_| group.join()).collect();
-        join_all(members.into_iter().map(|member| member.wait(LONG))).await;
+        let all = join_all(members.into_iter().map(|member| member.wait(LONG)));
+        assert_eq!(time_of(all).await, Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn patience_with_the_others_ends() {
         let group = Arc::new(Group::default());
         let (patient, slow) = (group.join(), group.join());
-        patient.wait(Duration::from_millis(100)).await;
-        slow.wait(LONG).await;
+        let patience = Duration::from_millis(100);
+        assert_eq!(time_of(patient.wait(patience)).await, patience);
+        assert_eq!(time_of(slow.wait(LONG)).await, Duration::ZERO);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn one_that_is_dropped_while_it_waits_keeps_nobody() {
         let group = Arc::new(Group::default());
         let (first, second) = (group.join(), group.join());
@@ -123,6 +133,6 @@ mod tests {
             let mut first = pin!(first.wait(LONG));
             assert!(futures::poll!(&mut first).is_pending());
         }
-        second.wait(LONG).await;
+        assert_eq!(time_of(second.wait(LONG)).await, Duration::ZERO);
     }
 }
