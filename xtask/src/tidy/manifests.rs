@@ -1,8 +1,10 @@
-//! Rules for the manifests of the workspace: shared settings, dependencies that point one way, and every check in every CI.
+//! Rules for the manifests of the workspace: shared settings, dependencies that point one way, lock files that are up to date,
+//! and every check in every CI.
 
 use std::fs;
 
 use crate::CHECKS;
+use crate::cargo::cargo;
 use crate::workspace::{Member, members, root};
 
 /// Which packages of this workspace each may depend on, besides those for tests.
@@ -57,6 +59,7 @@ pub(super) fn check() -> Result<Vec<String>, String> {
     }
     violations.extend(changelog()?);
     violations.extend(workflow()?);
+    violations.extend(lock_of_fuzz_targets());
     Ok(violations)
 }
 
@@ -115,6 +118,15 @@ fn workflow() -> Result<Vec<String>, String> {
     let runs = |check: &str| jobs.split(['[', ']', ',', ' ']).any(|job| job == check);
     let missing = CHECKS.iter().map(|(check, ..)| *check).filter(|check| !runs(check));
     Ok(missing.map(|check| format!("{WORKFLOW}: does not run `{check}`")).collect())
+}
+
+/// The fuzz targets are a workspace of their own, which nothing else here builds.
+fn lock_of_fuzz_targets() -> Option<String> {
+    const UPDATE: [&str; 4] = ["update", "--workspace", "--manifest-path", "fuzz/Cargo.toml"];
+    let outcome = cargo(&[&UPDATE[..], &["--quiet", "--locked"]].concat());
+    outcome
+        .err()
+        .map(|error| format!("fuzz/Cargo.lock: {error}; if it is stale, run `cargo {}`", UPDATE.join(" ")))
 }
 
 #[cfg(test)]
