@@ -19,7 +19,9 @@ pub enum ErrorKind {
     /// A record with this id is already there. `identical` says whether it is the one being added, as
     /// happens when an answer was lost: then there is nothing left to do.
     AlreadyExists {
-        /// Whether the stored record equals the one that was to be added.
+        /// Whether what is stored is what was to be added. Of a job that is its target, snapshot, source, options, deadline,
+        /// number of segments if one is given, and segment pairs, whichever tasks they are in; its rows are not compared. Of a
+        /// task it is its job, segment pairs and slots.
         identical: bool,
     },
     /// The request contradicts itself or the rules of its operation. Correct it; repeating it cannot succeed.

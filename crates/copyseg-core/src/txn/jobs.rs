@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filter::JobFilter;
 use crate::id::{JobId, SegmentId, TaskId};
 use crate::job::{Job, JobState, NewJob};
-use crate::task::{NewTask, Task, TaskState};
+use crate::task::{NewTask, SegmentPair, Task, TaskState};
 
 impl Txn<'_> {
     /// Adds a job together with its tasks. All of it has to fit into one atomic batch of the backend;
@@ -251,12 +251,7 @@ impl Txn<'_> {
         let Some(job) = self.state.job(id) else { return self.check_free(job_key(id)) };
         let same_pairs = || {
             let given = tasks.iter().flat_map(|task| task.segments.iter());
-            let mut given: Vec<_> = given.map(|pair| (pair.source, pair.target)).collect();
-            let mut stored: Vec<_> =
-                self.state.segments_of_job(id).map(|pair| (pair.source, pair.target)).collect();
-            given.sort_unstable();
-            stored.sort_unstable();
-            given == stored
+            sorted(given) == sorted(self.state.segments_of_job(id))
         };
         let identical = is_same_restore(job, new) && same_pairs();
         Err(Error::new(
@@ -271,6 +266,13 @@ impl Txn<'_> {
 
 pub(super) fn illegal(message: String) -> Error {
     Error::new(ErrorKind::IllegalTransition, message)
+}
+
+/// In an order that does not depend on how they were cut into tasks.
+fn sorted(pairs: impl Iterator<Item = SegmentPair>) -> Vec<SegmentPair> {
+    let mut pairs: Vec<_> = pairs.collect();
+    pairs.sort_unstable_by_key(|pair| (pair.source, pair.target));
+    pairs
 }
 
 fn is_same_restore(job: &Job, new: &NewJob) -> bool {

@@ -1,12 +1,19 @@
 //! What is added is checked as a whole, and a transaction sees what it has added.
 
-use copyseg_core::{ErrorKind, JobId, NewJob, NewTask, NodeId, SegmentId, SegmentPair, TaskId, TaskState};
+use copyseg_core::{
+    ErrorKind, JobId, NewJob, NewTask, NodeId, PartitionId, SegmentId, SegmentPair, TaskId, TaskState,
+};
 use rstest::rstest;
 
 use super::{Fixture, NOW, job, task};
 
 fn copying<const N: usize>(pairs: [(i64, i64); N]) -> NewTask {
     NewTask::new(pairs.map(|(source, target)| SegmentPair::new(SegmentId(source), SegmentId(target))))
+}
+
+fn into_partition<const N: usize>(id: i64, pairs: [(i64, i64); N]) -> NewTask {
+    let pairs = copying(pairs).segments;
+    NewTask::new(pairs.iter().map(|pair| SegmentPair { partition: Some(PartitionId(id)), ..pair }))
 }
 
 #[rstest]
@@ -49,6 +56,21 @@ async fn a_job_added_again_is_identical_if_its_count_is_the_same(
     fixture.add(1, [11, 12]).await;
     let again = NewJob { segments, ..job(1) };
     let refused = fixture.meta.add_job(again, vec![task(11), task(12)]).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::AlreadyExists { identical });
+}
+
+#[rstest]
+#[case::in_one_task(vec![copying([(2, 102), (1, 101)])], true)]
+#[case::another_target(vec![copying([(1, 101), (2, 103)])], false)]
+#[case::another_partition(vec![copying([(1, 101)]), into_partition(7, [(2, 102)])], false)]
+#[tokio::test]
+async fn a_job_added_again_is_identical_if_its_pairs_are_the_same(
+    #[case] tasks: Vec<NewTask>,
+    #[case] identical: bool,
+) {
+    let fixture = Fixture::new().await;
+    fixture.meta.add_job(job(1), vec![copying([(1, 101)]), copying([(2, 102)])]).await.unwrap();
+    let refused = fixture.meta.add_job(job(1), tasks).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::AlreadyExists { identical });
 }
 

@@ -1,6 +1,6 @@
 //! Changes of jobs, and what they mean for the tasks of the job.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use copyseg_core::{ErrorKind, JobAction, JobId, JobState, SegmentPair, TaskId, TaskState, Timestamp};
 
@@ -33,7 +33,7 @@ impl Model {
                         && job.options == new.options
                         && job.deadline == new.deadline
                         && new.segments.is_none_or(|segments| segments == job.segments)
-                        && sorted(stored) == sorted(&pairs);
+                        && counts(stored) == counts(&pairs);
                     refused.insert(ErrorKind::AlreadyExists { identical });
                 }
                 None => {}
@@ -177,10 +177,11 @@ impl Model {
     }
 }
 
-fn sorted<'p>(pairs: impl IntoIterator<Item = &'p SegmentPair>) -> BTreeMap<(i64, i64), usize> {
-    let mut counts = BTreeMap::new();
+/// How often each occurs, in whatever tasks.
+fn counts<'p>(pairs: impl IntoIterator<Item = &'p SegmentPair>) -> HashMap<SegmentPair, usize> {
+    let mut counts = HashMap::new();
     for pair in pairs {
-        *counts.entry((pair.source.0, pair.target.0)).or_default() += 1;
+        *counts.entry(*pair).or_default() += 1;
     }
     counts
 }
