@@ -10,7 +10,7 @@ mod recovery;
 mod staging;
 mod subscription;
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -109,7 +109,7 @@ struct Accepted {
     state: Snapshot,
     queue: Queue,
     /// Ids of jobs that are being added in several batches, and of stored tasks whose job was set aside.
-    reserved: HashSet<RecordKey>,
+    reserved: BTreeSet<RecordKey>,
 }
 
 struct Handle(Arc<Shared>);

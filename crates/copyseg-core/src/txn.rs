@@ -33,7 +33,7 @@ pub struct Txn<'a> {
     state: &'a mut Snapshot,
     /// What was there before. Its keys say what was changed.
     before: Before,
-    reserved: &'a mut HashSet<RecordKey>,
+    reserved: &'a mut BTreeSet<RecordKey>,
     active_jobs_max: Option<usize>,
     now: Timestamp,
     revision: Revision,
@@ -69,7 +69,7 @@ pub(crate) struct WriteSet {
 impl<'a> Txn<'a> {
     pub(crate) fn new(
         state: &'a mut Snapshot,
-        reserved: &'a mut HashSet<RecordKey>,
+        reserved: &'a mut BTreeSet<RecordKey>,
         active_jobs_max: Option<usize>,
         now: Timestamp,
     ) -> Self {

@@ -1,6 +1,6 @@
 //! Opening: what a store holds becomes a snapshot, by the one rule of what is visible.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, LazyLock};
 use std::thread;
@@ -26,7 +26,7 @@ pub(super) struct Recovered {
     /// Tasks of no job: left over from an addition or a removal that was cut short.
     pub(super) orphans: Vec<RecordKey>,
     /// Ids that stay taken: tasks without a job, while the record of one is set aside.
-    pub(super) reserved: HashSet<RecordKey>,
+    pub(super) reserved: BTreeSet<RecordKey>,
     /// Every stored record that the snapshot does not show.
     pub(super) hidden: HashSet<RecordKey>,
     has_format: bool,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Txn, job_key};
 use crate::action::JobAction;
-use crate::catalog::{RecordKey, RecordKind, random};
+use crate::catalog::random;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::JobFilter;
 use crate::id::{JobId, SegmentId, TaskId};
@@ -229,9 +229,9 @@ impl Txn<'_> {
     fn check_quota(&self, new: &NewJob) -> Result<()> {
         let Some(limit) = self.active_jobs_max else { return Ok(()) };
         let active = JobFilter::new().states([JobState::Pending, JobState::Executing, JobState::Publishing]);
+        let jobs = self.reserved.range(job_key(JobId(i64::MIN))..=job_key(JobId(i64::MAX)));
         // A reservation ends a little after its job has come.
-        let is_coming = |key: &&RecordKey| key.kind == RecordKind::Job && self.job(JobId(key.id)).is_none();
-        let being_added = self.reserved.iter().filter(is_coming).count();
+        let being_added = jobs.filter(|key| self.job(JobId(key.id)).is_none()).count();
         let count = self.state.count_jobs(&active) + being_added;
         if count < limit {
             return Ok(());
