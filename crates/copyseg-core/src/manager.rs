@@ -79,7 +79,7 @@ const LAG_MAX: usize = 1 << 16;
 pub struct MetaManager {
     shared: Arc<Shared>,
     /// Tells the committer when nobody can call any more.
-    _handle: Arc<Handle>,
+    handle: Arc<Handle>,
 }
 
 /// What callers and the committer share.
@@ -122,7 +122,7 @@ impl WeakManager {
     /// The manager, unless its last handle was dropped.
     pub fn upgrade(&self) -> Option<MetaManager> {
         let handle = self.0.upgrade()?;
-        Some(MetaManager { shared: Arc::clone(&handle.0), _handle: handle })
+        Some(MetaManager { shared: Arc::clone(&handle.0), handle })
     }
 }
 
@@ -178,7 +178,7 @@ impl MetaManager {
             catalog,
             options,
         });
-        let manager = Self { _handle: Arc::new(Handle(Arc::clone(&shared))), shared };
+        let manager = Self { handle: Arc::new(Handle(Arc::clone(&shared))), shared };
         let operations = recovered.records_to_write()?;
         let committer = Committer::new(Arc::clone(&manager.shared), recovered, Answers::start());
         manager.shared.catalog.spawn_committer(Box::pin(committer.run()));
@@ -287,7 +287,7 @@ impl MetaManager {
     /// # Ok(()) }
     /// ```
     pub fn downgrade(&self) -> WeakManager {
-        WeakManager(Arc::downgrade(&self._handle))
+        WeakManager(Arc::downgrade(&self.handle))
     }
 
     fn read(&self) -> Result<arc_swap::Guard<Arc<Snapshot>>> {
