@@ -240,8 +240,8 @@ impl Txn<'_> {
         Err(Error::new(
             ErrorKind::QuotaExceeded,
             format!(
-                "add job for `{}`: {count} jobs are active and {limit} are allowed; the first are {}",
-                new.snapshot,
+                "add {}: {count} jobs are active and {limit} are allowed; the first are {}",
+                named(new),
                 first.join(", ")
             ),
         ))
@@ -266,6 +266,12 @@ impl Txn<'_> {
 
 pub(super) fn illegal(message: String) -> Error {
     Error::new(ErrorKind::IllegalTransition, message)
+}
+
+/// A job that is to be added, which has no id yet unless its caller brought one.
+fn named(new: &NewJob) -> String {
+    let snapshot = &new.snapshot;
+    new.id.map_or_else(|| format!("job for `{snapshot}`"), |id| format!("job {id} for `{snapshot}`"))
 }
 
 /// In an order that does not depend on how they were cut into tasks.
@@ -296,8 +302,10 @@ fn check_segments(new: &NewJob, tasks: &[NewTask]) -> Result<u64> {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
                 format!(
-                    "add job for `{}`: source segment {} or target segment {} occurs twice",
-                    new.snapshot, pair.source, pair.target
+                    "add {}: source segment {} or target segment {} occurs twice",
+                    named(new),
+                    pair.source,
+                    pair.target
                 ),
             ));
         }

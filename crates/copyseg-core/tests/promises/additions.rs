@@ -25,6 +25,7 @@ async fn a_segment_is_copied_once_and_becomes_one_of_its_own(#[case] tasks: Vec<
     let fixture = Fixture::new().await;
     let refused = fixture.meta.add_job(job(1), tasks).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
+    assert!(refused.to_string().starts_with("add job 1 "), "{refused}");
 }
 
 #[tokio::test]
