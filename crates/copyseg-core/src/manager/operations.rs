@@ -31,7 +31,7 @@ impl MetaManager {
         Ok(self.read()?.job(id).cloned())
     }
 
-    /// The jobs that `filter` leaves, in id order.
+    /// The jobs that `filter` leaves, in id order. Gathers them all; [`Snapshot::jobs`](crate::Snapshot::jobs) passes over them.
     pub fn list_jobs(&self, filter: &JobFilter) -> Result<Vec<Arc<Job>>> {
         Ok(self.read()?.jobs(filter).cloned().collect())
     }
@@ -41,17 +41,17 @@ impl MetaManager {
         Ok(self.read()?.count_jobs(filter))
     }
 
-    /// Removes a job with its tasks, of any number, and says whether it was there.
+    /// Removes a job with its tasks, of any number, and says whether it was there. Visits every task while other changes wait.
     pub async fn remove_job(&self, id: JobId) -> Result<bool> {
         self.transact(|txn| txn.remove_job(id)).await
     }
 
-    /// Cancels a job and its open tasks; cancelling it again is fine.
+    /// Cancels a job and its open tasks; cancelling it again is fine. Visits every task while other changes wait.
     pub async fn cancel_job(&self, id: JobId, reason: &str) -> Result<Arc<Job>> {
         self.transact(|txn| txn.cancel_job(id, reason)).await
     }
 
-    /// Fails a job and its open tasks; failing it again is fine.
+    /// Fails a job and its open tasks; failing it again is fine. Visits every task while other changes wait.
     pub async fn fail_job(&self, id: JobId, reason: &str) -> Result<Arc<Job>> {
         self.transact(|txn| txn.fail_job(id, reason)).await
     }
@@ -79,7 +79,7 @@ impl MetaManager {
         Ok(self.read()?.task(id).cloned())
     }
 
-    /// The tasks that `filter` leaves, in id order.
+    /// The tasks that `filter` leaves, in id order. Gathers them all; [`Snapshot::tasks`](crate::Snapshot::tasks) passes over them.
     pub fn list_tasks(&self, filter: &TaskFilter) -> Result<Vec<Arc<Task>>> {
         Ok(self.read()?.tasks(filter).cloned().collect())
     }
@@ -89,12 +89,14 @@ impl MetaManager {
         Ok(self.read()?.count_tasks(filter))
     }
 
-    /// The tasks of one job, in id order.
+    /// The tasks of one job, in id order. Gathers them all;
+    /// [`Snapshot::tasks_of_job`](crate::Snapshot::tasks_of_job) passes over them.
     pub fn tasks_of_job(&self, id: JobId) -> Result<Vec<Arc<Task>>> {
         Ok(self.read()?.tasks_of_job(id).cloned().collect())
     }
 
-    /// The tasks of one collection, in id order.
+    /// The tasks of one collection, in id order. Gathers them all;
+    /// [`Snapshot::tasks_of_collection`](crate::Snapshot::tasks_of_collection) passes over them.
     pub fn tasks_of_collection(&self, id: CollectionId) -> Result<Vec<Arc<Task>>> {
         Ok(self.read()?.tasks_of_collection(id).cloned().collect())
     }

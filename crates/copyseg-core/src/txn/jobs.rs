@@ -93,7 +93,7 @@ impl Txn<'_> {
         Ok((job, tasks))
     }
 
-    /// Applies `actions` in order, all or none, and returns the job as it is then.
+    /// Applies `actions` in order, all or none, and returns the job as it is then. Ending it visits every task of the job.
     ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound), [`SetAside`](ErrorKind::SetAside), and
@@ -122,7 +122,8 @@ impl Txn<'_> {
         Ok(job)
     }
 
-    /// Cancels the job: from this revision on its open tasks are cancelled too. Cancelling it again is fine.
+    /// Cancels the job: from this revision on its open tasks are cancelled too. Cancelling it again is fine. One write, but
+    /// every task of the job is visited.
     ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound), [`SetAside`](ErrorKind::SetAside), and
@@ -131,7 +132,8 @@ impl Txn<'_> {
         self.end_job("cancel", id, JobState::Cancelled, reason)
     }
 
-    /// Fails the job: from this revision on its open tasks are failed too. Failing it again is fine.
+    /// Fails the job: from this revision on its open tasks are failed too. Failing it again is fine. One write, but every
+    /// task of the job is visited.
     ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound), [`SetAside`](ErrorKind::SetAside), and
@@ -141,7 +143,7 @@ impl Txn<'_> {
     }
 
     /// Removes the job and its tasks, in any state, and says whether it was there. One write, however many
-    /// tasks: they are invisible without their job, and their records follow.
+    /// tasks: they are invisible without their job, and their records follow. Every task of the job is visited.
     ///
     /// # Errors
     /// [`SetAside`](ErrorKind::SetAside): use [`drop_set_aside`](Self::drop_set_aside).
