@@ -115,19 +115,19 @@ pub struct Job {
     pub target: String,
     /// Where it stands.
     pub state: JobState,
-    /// Why it failed or was cancelled; empty otherwise.
+    /// Why it failed or was cancelled, or what was last said of it while it was active; empty if nothing was.
     pub reason: String,
     /// What the restore was asked to do, by name.
     pub options: BTreeMap<String, String>,
     /// How many segments it restores, fixed when it was added.
     pub segments: u64,
-    /// How many bytes it restores, fixed when it was added; 0 where unknown.
+    /// How many bytes the tasks that were added with it hold; 0 where unknown. Those of tasks added later do not count.
     pub bytes: u64,
     /// How many rows it restores, where known.
     pub rows: Option<u64>,
     /// When it was added.
     pub created: Timestamp,
-    /// When its first task was claimed.
+    /// When it became [`Executing`](JobState::Executing), which the claim of its first task makes it unless an update did.
     pub started: Option<Timestamp>,
     /// When it last changed.
     pub updated: Timestamp,

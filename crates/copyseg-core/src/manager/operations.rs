@@ -180,7 +180,8 @@ impl MetaManager {
     }
 }
 
-/// The rest.
+/// Ids, and records that were set aside. Errors are those of the [`Txn`](crate::Txn) operation of the same name and of
+/// [`transact`](MetaManager::transact).
 impl MetaManager {
     /// Takes `count` ids from the durable counter, for jobs, tasks or target segments; none is given out twice.
     pub async fn allocate_ids(&self, count: u64) -> Result<Range<i64>> {

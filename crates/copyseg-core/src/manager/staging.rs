@@ -20,7 +20,7 @@ impl MetaManager {
     ///
     /// What fits into one batch of the backend is one commit. A larger job takes several, between which other
     /// transactions run; it becomes visible, whole, with the last of them, and its ids are reserved until then.
-    /// Dropping this future does not stop the addition.
+    /// Once a larger job is on its way, dropping this future does not stop it.
     ///
     /// # Errors
     /// Those of [`Txn::add_job`](crate::Txn::add_job) and of [`transact`](Self::transact);

@@ -70,8 +70,8 @@ impl Txn<'_> {
         Ok(self.put_task(task))
     }
 
-    /// Removes the task and says whether it was there. Its job can then no longer be published, unless it has
-    /// been already.
+    /// Removes the task and says whether it was there. An active job can then be published only once tasks that hold as
+    /// many segments were added in its place.
     ///
     /// # Errors
     /// [`SetAside`](ErrorKind::SetAside), and [`IllegalTransition`](ErrorKind::IllegalTransition) while a worker
