@@ -6,7 +6,6 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use copyseg::{Error, ErrorKind, JobState, RecordKey};
-use copyseg_restore::TARGET_CLEARED;
 use serde::Serialize;
 
 use crate::output::{Format, printable};
@@ -82,7 +81,14 @@ pub(crate) enum Failure {
     /// What was waited for did not happen in time.
     TimedOut(String),
     /// The job ended without completing.
-    JobEnded(JobState, String),
+    JobEnded {
+        /// How it ended.
+        state: JobState,
+        /// The same, and why, in words.
+        message: String,
+        /// Whether what is left in the target belongs to no restore.
+        target_cleared: bool,
+    },
     /// `check` found this many problems.
     Problems {
         /// All of them.
@@ -124,7 +130,7 @@ impl Failure {
             Self::Library(error) => exit_of(error.kind()),
             Self::Usage(_) => Exit::Usage,
             Self::TimedOut(_) => Exit::TimedOut,
-            Self::JobEnded(..) => Exit::JobEnded,
+            Self::JobEnded { .. } => Exit::JobEnded,
             Self::Problems { .. } => Exit::Problems,
             Self::NotSetAside(_) => Exit::NotFound,
             Self::Stopped(signal, _) => signal.map_or(Exit::Unavailable, Stop::exit),
@@ -193,8 +199,8 @@ impl Failure {
             },
             Self::Usage(_) => "usage",
             Self::TimedOut(_) => "timed_out",
-            Self::JobEnded(JobState::Cancelled, _) => "job_cancelled",
-            Self::JobEnded(..) => "job_failed",
+            Self::JobEnded { state: JobState::Cancelled, .. } => "job_cancelled",
+            Self::JobEnded { .. } => "job_failed",
             Self::Problems { .. } => "problems_found",
             Self::NotSetAside(_) => "not_found",
             Self::Stopped(..) => "stopped",
@@ -223,12 +229,12 @@ impl Failure {
             Self::Usage(_) => return Some("see `copyseg --help` for examples"),
             Self::TimedOut(_) => return Some("wait again, or look at the job with `copyseg job get`"),
             // The next run would not touch what it finds and nothing owns.
-            Self::JobEnded(_, reason) if reason.contains(TARGET_CLEARED) => {
+            Self::JobEnded { target_cleared: true, .. } => {
                 return Some(
                     "remove what is left in the target; then running the same `copyseg restore` again starts over",
                 );
             }
-            Self::JobEnded(..) => return Some("running the same `copyseg restore` again starts over"),
+            Self::JobEnded { .. } => return Some("running the same `copyseg restore` again starts over"),
             Self::Problems { set_aside: true, .. } => {
                 return Some(
                     "`copyseg check --list` shows, `--export` saves and `--drop` removes records set aside",
@@ -281,10 +287,10 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Library(error) => error.fmt(f),
-            Self::Usage(message) | Self::TimedOut(message) | Self::Stopped(_, message) => {
-                f.write_str(message)
-            }
-            Self::JobEnded(_, message) => f.write_str(message),
+            Self::Usage(message)
+            | Self::TimedOut(message)
+            | Self::Stopped(_, message)
+            | Self::JobEnded { message, .. } => f.write_str(message),
             Self::Problems { count: 1, .. } => f.write_str("the check found 1 problem"),
             Self::Problems { count, .. } => write!(f, "the check found {count} problems"),
             Self::NotSetAside(key) => write!(f, "{key} was not set aside, so it is not dropped"),
@@ -373,11 +379,15 @@ mod tests {
         );
     }
 
+    fn job_ended(state: JobState) -> Failure {
+        Failure::JobEnded { state, message: String::new(), target_cleared: false }
+    }
+
     #[rstest]
     #[case(Failure::Usage(String::new()), 2)]
     #[case(Failure::TimedOut(String::new()), 6)]
-    #[case(Failure::JobEnded(JobState::Failed, String::new()), 7)]
-    #[case(Failure::JobEnded(JobState::Cancelled, String::new()), 7)]
+    #[case(job_ended(JobState::Failed), 7)]
+    #[case(job_ended(JobState::Cancelled), 7)]
     #[case(Failure::Problems { count: 2, set_aside: false }, 8)]
     #[case(Failure::NotSetAside(RecordKey { kind: RecordKind::Task, id: 5 }), 3)]
     #[case(Failure::Stopped(None, String::new()), 5)]

@@ -31,7 +31,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::dispatch::Halt;
 use self::prepare::Prepared;
-pub use self::watchdog::TARGET_CLEARED;
 use crate::copy::CopyWorker;
 use crate::layout;
 use crate::location::Location;

@@ -59,7 +59,7 @@ mod engine;
 mod retention;
 
 pub use copy::CopyWorker;
-pub use engine::{TARGET_CLEARED, check, restore, restore_with};
+pub use engine::{check, restore, restore_with};
 pub use failure::{Failure, FailureKind};
 pub use layout::{OUTCOME, OWNER};
 pub use location::{Location, RemoteStore};

@@ -158,12 +158,15 @@ pub enum Outcome {
         /// The job, unless the run was stopped before there was one.
         job: Option<JobId>,
     },
-    /// Given up for good. The same request removes what was copied and begins anew.
+    /// Given up for good. The same request removes what was copied and begins anew, unless the target was cleared.
     Failed {
         /// The job.
         job: JobId,
         /// Why, naming the segment and file where there is one.
         reason: String,
+        /// Whether somebody cleared the target meanwhile. What is left in it then belongs to no restore, so that it has to be
+        /// removed before the same request.
+        target_cleared: bool,
     },
     /// The job was cancelled. The same request removes what was copied and begins anew.
     Cancelled {

@@ -237,7 +237,8 @@ fn ended(job: &Job) -> Result<(), Failure> {
         JobState::Failed => "failed",
         _ => "was cancelled",
     };
-    Err(Failure::JobEnded(job.state, format!("job {} {how}: {}", job.id, job.reason)))
+    let message = format!("job {} {how}: {}", job.id, job.reason);
+    Err(Failure::JobEnded { state: job.state, message, target_cleared: false })
 }
 
 fn find(snapshot: &Snapshot, id: JobId) -> copyseg::Result<&Job> {

@@ -56,13 +56,14 @@ pub(crate) async fn run(given: Option<&str>, output: Output, arguments: Restore)
             let restored = Restored { job, state, already, segments, bytes, target, elapsed_ms, server_side };
             Ok(output.one(&restored, summary)?)
         }
-        Outcome::Failed { job, reason } => {
-            Err(Failure::JobEnded(JobState::Failed, format!("the restore failed (job {job}): {reason}")))
+        Outcome::Failed { job, reason, target_cleared } => {
+            let message = format!("the restore failed (job {job}): {reason}");
+            Err(Failure::JobEnded { state: JobState::Failed, message, target_cleared })
         }
-        Outcome::Cancelled { job, reason } => Err(Failure::JobEnded(
-            JobState::Cancelled,
-            format!("the restore was cancelled (job {job}): {reason}"),
-        )),
+        Outcome::Cancelled { job, reason } => {
+            let message = format!("the restore was cancelled (job {job}): {reason}");
+            Err(Failure::JobEnded { state: JobState::Cancelled, message, target_cleared: false })
+        }
         Outcome::Stopped { .. } => {
             let message = "the restore was stopped; run the same command again and it goes on";
             Err(Failure::Stopped(None, message.into()))

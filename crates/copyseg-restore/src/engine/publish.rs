@@ -130,18 +130,22 @@ impl Run<'_> {
     pub(super) async fn yield_target(&self, job: &Job, state: JobState, reason: &str) -> Result<Outcome> {
         let removed = async {
             let own = self.owner(job, options::restore_of(job).unwrap_or_default())?;
-            match Owner::read(&*self.target).await? {
-                Some(owner) if !owner.shares_segments_with(&own) => {
-                    Ok(own.remove_copies(&*self.target).await?)
-                }
-                _ => Ok(()),
+            let owner = Owner::read(&*self.target).await?;
+            if owner.as_ref().is_some_and(|owner| !owner.shares_segments_with(&own)) {
+                own.remove_copies(&*self.target).await?;
             }
+            Ok(owner.is_none())
         };
-        let removed: Result<()> = removed.await;
-        if let Err(error) = removed {
+        let removed: Result<bool> = removed.await;
+        let is_cleared = removed.unwrap_or_else(|error| {
             tracing::warn!(job = %job.id, error = error.chain(), "what it had copied could not be removed");
+            false
+        });
+        let mut outcome = self.write_end(job, state, reason).await?;
+        if let Outcome::Failed { target_cleared, .. } = &mut outcome {
+            *target_cleared = is_cleared;
         }
-        self.write_end(job, state, reason).await
+        Ok(outcome)
     }
 
     pub(super) async fn write_end(&self, job: &Job, state: JobState, reason: &str) -> Result<Outcome> {
@@ -177,7 +181,7 @@ impl Run<'_> {
                 server_side: self.is_server_side(),
             },
             JobState::Cancelled => Outcome::Cancelled { job: id, reason },
-            _ => Outcome::Failed { job: id, reason },
+            _ => Outcome::Failed { job: id, reason, target_cleared: false },
         }
     }
 

@@ -19,10 +19,6 @@ const PERIOD_MAX: Duration = Duration::from_secs(1);
 /// How long the end of a job whose deadline has passed may take to be recorded.
 const GIVE_UP_MAX: Duration = Duration::from_secs(5);
 
-/// What the reason of a failed job contains if its target was cleared while it was restored. What is left in the target
-/// then belongs to no restore, so that it has to be removed before another one.
-pub const TARGET_CLEARED: &str = "somebody cleared the target";
-
 impl Run<'_> {
     /// Answers once the catalog is somebody else's, or has not answered for too long.
     pub(super) async fn lost_catalog(&self) -> Error {
@@ -116,7 +112,9 @@ impl Run<'_> {
         Ok(match owner {
             Some(owner) if owner.restore == restore => None,
             Some(owner) => Some(self.taken_by(&owner)),
-            None => Some(format!("{} is gone: {TARGET_CLEARED}", self.target.describe(layout::OWNER))),
+            None => {
+                Some(format!("{} is gone: somebody cleared the target", self.target.describe(layout::OWNER)))
+            }
         })
     }
 

@@ -121,7 +121,7 @@ async fn a_deadline_fails_the_job_even_if_the_target_does_not_answer() {
         async { Ok(()) }.boxed()
     });
     let outcome = tokio::time::timeout(Duration::from_secs(3600), outcome).await.expect("it ends").unwrap();
-    let Outcome::Failed { job, reason } = outcome else { panic!("{outcome:?}") };
+    let Outcome::Failed { job, reason, .. } = outcome else { panic!("{outcome:?}") };
     assert!(reason.contains("the deadline of the restore"), "{reason}");
     assert_eq!(fixture.job(job).state, JobState::Failed);
 }

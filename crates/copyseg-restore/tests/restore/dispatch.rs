@@ -67,7 +67,7 @@ impl Idle {
         let worker = Arc::clone(self) as Arc<dyn Worker>;
         let outcome = restore_with(&manager, CATALOG, request, worker, &progress, &stop).await.unwrap();
         // There is nothing to publish in the end.
-        let Outcome::Failed { job, reason } = outcome else { panic!("{outcome:?}") };
+        let Outcome::Failed { job, reason, .. } = outcome else { panic!("{outcome:?}") };
         assert!(reason.contains("has 0 files"), "{reason}");
         let tasks = manager.tasks_of_job(job).unwrap();
         assert!(tasks.iter().all(|task| task.state == TaskState::Completed && task.attempt == 1));

@@ -48,7 +48,7 @@ async fn a_source_that_changed_since_the_plan_fails_the_job_by_name(
                 async { Ok(()) }.boxed()
             }
         });
-        let Outcome::Failed { job, reason } = outcome.await.unwrap() else { panic!() };
+        let Outcome::Failed { job, reason, .. } = outcome.await.unwrap() else { panic!() };
         assert!(reason.contains(&path.display().to_string()), "{reason}");
         assert!(reason.contains(how), "{reason}");
         assert_eq!(fixture.job(job).state, JobState::Failed);
@@ -137,7 +137,7 @@ async fn attempts_are_bounded_and_the_last_failure_is_the_reason() {
     let outcome = fixture.restore_hooked(&fixture.request(), &CancellationToken::new(), |_| {
         async { Err(Failure::transient("the network is down")) }.boxed()
     });
-    let Outcome::Failed { job, reason } = outcome.await.unwrap() else { panic!() };
+    let Outcome::Failed { job, reason, .. } = outcome.await.unwrap() else { panic!() };
     assert!(reason.contains("failed 5 times") && reason.contains("the network is down"), "{reason}");
     let task = fixture.manager.tasks_of_job(job).unwrap()[0].clone();
     assert_eq!((task.state, task.attempt), (TaskState::Failed, 5));
@@ -149,7 +149,7 @@ async fn a_permanent_failure_fails_the_job_at_once() {
     let outcome = fixture.restore_hooked(&fixture.request(), &CancellationToken::new(), |_| {
         async { Err(Failure::permanent("the segment cannot be read by anybody")) }.boxed()
     });
-    let Outcome::Failed { job, reason } = outcome.await.unwrap() else { panic!() };
+    let Outcome::Failed { job, reason, .. } = outcome.await.unwrap() else { panic!() };
     assert_eq!(reason, "the segment cannot be read by anybody");
     assert_eq!(fixture.manager.tasks_of_job(job).unwrap()[0].attempt, 1);
 }
@@ -284,7 +284,7 @@ async fn a_deadline_that_passes_fails_the_job_even_between_runs() {
             assert!(matches!(outcome, Outcome::Stopped { .. }));
             outcome = fixture.restore().await.unwrap();
         }
-        let Outcome::Failed { job, reason } = outcome else { panic!("{outcome:?}") };
+        let Outcome::Failed { job, reason, .. } = outcome else { panic!("{outcome:?}") };
         assert!(
             reason.contains("the deadline of the restore, 2025-10-09T08:54:20.000Z, has passed"),
             "{reason}"
