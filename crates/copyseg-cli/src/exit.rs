@@ -180,23 +180,7 @@ impl Failure {
     /// The stable name of the failure, for scripts.
     fn code(&self) -> &'static str {
         match self {
-            Self::Library(error) => match error.kind() {
-                ErrorKind::NotFound => "not_found",
-                ErrorKind::AlreadyExists { .. } => "already_exists",
-                ErrorKind::InvalidArgument => "invalid_argument",
-                ErrorKind::IllegalTransition => "illegal_transition",
-                ErrorKind::StaleClaim => "stale_claim",
-                ErrorKind::SetAside => "set_aside",
-                ErrorKind::TooLarge => "too_large",
-                ErrorKind::QuotaExceeded => "quota_exceeded",
-                ErrorKind::Unavailable => "unavailable",
-                ErrorKind::OutcomeUnknown => "outcome_unknown",
-                ErrorKind::Fenced => "fenced",
-                ErrorKind::Held => "held",
-                ErrorKind::Corrupt => "corrupt",
-                ErrorKind::Unsupported => "unsupported",
-                _ => "other",
-            },
+            Self::Library(error) => error.kind().as_str(),
             Self::Usage(_) => "usage",
             Self::TimedOut(_) => "timed_out",
             Self::JobEnded { state: JobState::Cancelled, .. } => "job_cancelled",

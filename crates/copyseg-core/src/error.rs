@@ -52,6 +52,29 @@ pub enum ErrorKind {
     Closed,
 }
 
+impl ErrorKind {
+    /// The name written in JSON and sent between processes. It never changes.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::AlreadyExists { .. } => "already_exists",
+            Self::InvalidArgument => "invalid_argument",
+            Self::IllegalTransition => "illegal_transition",
+            Self::StaleClaim => "stale_claim",
+            Self::SetAside => "set_aside",
+            Self::TooLarge => "too_large",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::Unavailable => "unavailable",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::Fenced => "fenced",
+            Self::Held => "held",
+            Self::Corrupt => "corrupt",
+            Self::Unsupported => "unsupported",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 /// The error of every operation: a kind, a message naming the operation and ids, and the cause in
 /// [`source`](StdError::source), which the message never repeats.
 ///
@@ -113,5 +136,42 @@ impl fmt::Debug for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [ErrorKind; 15] = [
+        ErrorKind::NotFound,
+        ErrorKind::AlreadyExists { identical: true },
+        ErrorKind::InvalidArgument,
+        ErrorKind::IllegalTransition,
+        ErrorKind::StaleClaim,
+        ErrorKind::SetAside,
+        ErrorKind::TooLarge,
+        ErrorKind::QuotaExceeded,
+        ErrorKind::Unavailable,
+        ErrorKind::OutcomeUnknown,
+        ErrorKind::Fenced,
+        ErrorKind::Held,
+        ErrorKind::Corrupt,
+        ErrorKind::Unsupported,
+        ErrorKind::Closed,
+    ];
+
+    #[test]
+    fn every_kind_is_written_as_it_is_called_here() {
+        for kind in ALL {
+            let called: String = format!("{kind:?}").chars().take_while(|c| c.is_alphabetic()).collect();
+            let written: String = kind.as_str().split('_').map(capitalized).collect();
+            assert_eq!(written, called);
+        }
+    }
+
+    fn capitalized(word: &str) -> String {
+        let (first, rest) = word.split_at(1);
+        first.to_uppercase() + rest
     }
 }

@@ -44,25 +44,26 @@ struct Refusal {
     message: String,
 }
 
-/// The names of kinds in answers. They are part of what processes of different versions say to each other.
-const KINDS: [(&str, ErrorKind); 10] = [
-    ("not_found", ErrorKind::NotFound),
-    ("invalid_argument", ErrorKind::InvalidArgument),
-    ("illegal_transition", ErrorKind::IllegalTransition),
-    ("set_aside", ErrorKind::SetAside),
-    ("too_large", ErrorKind::TooLarge),
-    ("quota_exceeded", ErrorKind::QuotaExceeded),
-    ("unavailable", ErrorKind::Unavailable),
-    ("corrupt", ErrorKind::Corrupt),
-    ("unsupported", ErrorKind::Unsupported),
-    ("outcome_unknown", ErrorKind::OutcomeUnknown),
+/// The kinds that an answer can have, by their names. The others are about the leader, such as that it is closed, and say
+/// nothing of the request.
+const KINDS: [ErrorKind; 10] = [
+    ErrorKind::NotFound,
+    ErrorKind::InvalidArgument,
+    ErrorKind::IllegalTransition,
+    ErrorKind::SetAside,
+    ErrorKind::TooLarge,
+    ErrorKind::QuotaExceeded,
+    ErrorKind::Unavailable,
+    ErrorKind::Corrupt,
+    ErrorKind::Unsupported,
+    ErrorKind::OutcomeUnknown,
 ];
 
 impl Answer {
     fn new(result: &Result<()>) -> Self {
         let refusal = |error: &Error| {
-            let name = KINDS.iter().find(|(_, kind)| *kind == error.kind());
-            let kind = name.map_or("outcome_unknown", |(name, _)| name).into();
+            let kind = KINDS.into_iter().find(|kind| *kind == error.kind());
+            let kind = kind.unwrap_or(ErrorKind::OutcomeUnknown).as_str().into();
             Refusal { kind, message: error.chain() }
         };
         Self { refused: result.as_ref().err().map(refusal) }
@@ -71,8 +72,8 @@ impl Answer {
     /// What was answered; a kind that only newer versions know says nothing for sure.
     fn result(self) -> Result<()> {
         let Some(Refusal { kind, message }) = self.refused else { return Ok(()) };
-        let known = KINDS.iter().find(|(name, _)| *name == kind);
-        Err(Error::new(known.map_or(ErrorKind::OutcomeUnknown, |(_, kind)| *kind), message))
+        let known = KINDS.into_iter().find(|known| known.as_str() == kind);
+        Err(Error::new(known.unwrap_or(ErrorKind::OutcomeUnknown), message))
     }
 }
 
