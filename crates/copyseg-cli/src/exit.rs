@@ -52,8 +52,13 @@ Exit codes:
   130  stopped by SIGINT (Ctrl-C); `restore` goes on when it is run again
   143  stopped by SIGTERM; `restore` goes on when it is run again";
 
-const BEYOND_REPAIR: &str = "a catalog beyond repair can be moved away: then the same `copyseg restore` finds what is \
-                             complete and starts over with what is not";
+/// A macro, because only literals can be joined at compile time.
+macro_rules! beyond_repair {
+    () => {
+        "a catalog beyond repair can be moved away: then the same `copyseg restore` finds what is complete and starts over \
+         with what is not"
+    };
+}
 
 /// The exit code of a library error: the one place where kinds become codes.
 pub(crate) fn exit_of(kind: ErrorKind) -> Exit {
@@ -224,7 +229,7 @@ impl Failure {
                     "`copyseg check --list` shows, `--export` saves and `--drop` removes records set aside",
                 );
             }
-            Self::Problems { set_aside: false, .. } => return Some(BEYOND_REPAIR),
+            Self::Problems { set_aside: false, .. } => return Some(beyond_repair!()),
             Self::NotSetAside(_) => return Some("`copyseg check --list` shows what was set aside"),
             Self::Stopped(..) | Self::Output(_) => return None,
         };
@@ -240,10 +245,7 @@ impl Failure {
             ErrorKind::Fenced => Some("another process owns the catalog now; let it finish"),
             ErrorKind::SetAside => Some("`copyseg check --list` shows the record and why it cannot be read"),
             ErrorKind::IllegalTransition => Some("`copyseg job get` shows where the job stands"),
-            ErrorKind::Corrupt => Some(
-                "`copyseg check` shows more; a catalog beyond repair can be moved away: then the same `copyseg restore` \
-                 finds what is complete and starts over with what is not",
-            ),
+            ErrorKind::Corrupt => Some(concat!("`copyseg check` shows more; ", beyond_repair!())),
             ErrorKind::Unsupported => {
                 Some("`copyseg --version` shows what this build is; a newer one may be needed")
             }
