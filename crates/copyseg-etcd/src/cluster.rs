@@ -12,7 +12,7 @@ use etcd_client::{
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use crate::error::{Access, Failure, Remedy};
+use crate::error::{Failure, Remedy, Sending};
 use crate::options::{EtcdOptions, Tls};
 
 /// The largest answer that is taken: the most records in one answer, each with the largest value, and their keys.
@@ -74,12 +74,12 @@ impl Cluster {
 
     /// Makes a request of the member in use.
     ///
-    /// It goes to the next one if that is certain to do no harm: if it only reads, or if no part of it has been sent.
+    /// It goes to the next one if that is certain to do no harm: if it may be repeated, or if no part of it has been sent.
     /// A login that has expired is renewed.
     pub(crate) async fn request<T, Answer>(
         &self,
         doing: &str,
-        access: Access,
+        sending: Sending,
         request: impl Fn(&Client) -> Answer,
     ) -> Result<T, Failure>
     where
@@ -90,14 +90,14 @@ impl Cluster {
         let mut may_log_in = true;
         loop {
             let index = self.current.load(Ordering::Relaxed) % self.members.len();
-            let failure = match self.request_of(index, doing, access, &request).await {
+            let failure = match self.request_of(index, doing, sending, &request).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
             let again = match failure.remedy {
                 Remedy::None => false,
                 Remedy::FreshToken => std::mem::take(&mut may_log_in) && self.log_in(index).await,
-                Remedy::OtherEndpoint => self.leave(index) && access == Access::Read,
+                Remedy::OtherEndpoint => self.leave(index) && sending == Sending::Repeatable,
                 Remedy::SameRequestElsewhere => self.leave(index),
             };
             if !again || attempts_left == 0 {
@@ -114,7 +114,7 @@ impl Cluster {
         &self,
         index: usize,
         doing: &str,
-        access: Access,
+        sending: Sending,
         request: impl Fn(&Client) -> Answer,
     ) -> Result<T, Failure>
     where
@@ -125,12 +125,12 @@ impl Cluster {
         // Connecting logs in, and sends nothing of the request.
         let client = match timeout(self.timeout, member.client()).await {
             Ok(Ok(client)) => client,
-            Ok(Err(error)) => return Err(not_sent(Failure::new(doing(), Access::Read, &error))),
-            Err(_) => return Err(not_sent(Failure::timed_out(doing(), Access::Read, self.timeout))),
+            Ok(Err(error)) => return Err(not_sent(Failure::new(doing(), Sending::Repeatable, &error))),
+            Err(_) => return Err(not_sent(Failure::timed_out(doing(), Sending::Repeatable, self.timeout))),
         };
         match timeout(self.timeout, request(client)).await {
-            Ok(answer) => answer.map_err(|error| Failure::new(doing(), access, &error)),
-            Err(_) => Err(Failure::timed_out(doing(), access, self.timeout)),
+            Ok(answer) => answer.map_err(|error| Failure::new(doing(), sending, &error)),
+            Err(_) => Err(Failure::timed_out(doing(), sending, self.timeout)),
         }
     }
 

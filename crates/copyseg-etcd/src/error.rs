@@ -8,13 +8,14 @@ use copyseg_core::{Error, ErrorKind};
 use etcd_client::Error as ClientError;
 use tonic::{Code, ConnectError, Status};
 
-/// What a request does.
+/// How often a request may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// It changes nothing, so that it can be made again.
-    Read,
-    /// It may change something.
-    Write,
+pub(crate) enum Sending {
+    /// Any number of times: it changes neither head nor records, and what it leaves if its answer is lost, such as a lease or
+    /// the leader's key under it, ends by itself.
+    Repeatable,
+    /// Once: if its answer is lost it may have been done, and doing it again may do harm.
+    Once,
 }
 
 /// A request that failed.
@@ -57,11 +58,11 @@ impl From<Failure> for Error {
 
 impl Failure {
     /// A request with which `doing` something ended in `error`.
-    pub(crate) fn new(doing: impl Display, access: Access, error: &ClientError) -> Self {
+    pub(crate) fn new(doing: impl Display, sending: Sending, error: &ClientError) -> Self {
         let (verdict, text) = match error {
-            ClientError::GRpcStatus(status) => (judge(status, access), explain(status)),
-            ClientError::TransportError(error) => (Verdict::lost(access), chain(error)),
-            ClientError::IoError(error) => (Verdict::lost(access), chain(error)),
+            ClientError::GRpcStatus(status) => (judge(status, sending), explain(status)),
+            ClientError::TransportError(error) => (Verdict::lost(sending), chain(error)),
+            ClientError::IoError(error) => (Verdict::lost(sending), chain(error)),
             // The others are made by the client before it sends anything.
             error => (
                 Verdict::of(ErrorKind::InvalidArgument, "check the options of the catalog"),
@@ -73,8 +74,8 @@ impl Failure {
     }
 
     /// A request with which `doing` something had no answer for as long as `timeout`.
-    pub(crate) fn timed_out(doing: impl Display, access: Access, timeout: Duration) -> Self {
-        let verdict = Verdict::lost(access);
+    pub(crate) fn timed_out(doing: impl Display, sending: Sending, timeout: Duration) -> Self {
+        let verdict = Verdict::lost(sending);
         let text = format!("no answer within {} ms", timeout.as_millis());
         let error = Error::with_source(verdict.kind, format!("{doing}: {}", verdict.advice), text);
         Self { error, cause: verdict.cause, remedy: verdict.remedy }
@@ -102,10 +103,10 @@ impl Verdict {
     }
 
     /// The answer is missing, or says nothing of the request.
-    const fn lost(access: Access) -> Self {
-        match access {
-            Access::Read => Self::of(ErrorKind::Unavailable, "the cluster did not answer; try again"),
-            Access::Write => {
+    const fn lost(sending: Sending) -> Self {
+        match sending {
+            Sending::Repeatable => Self::of(ErrorKind::Unavailable, "the cluster did not answer; try again"),
+            Sending::Once => {
                 Self::of(ErrorKind::OutcomeUnknown, "the cluster did not say whether it was done")
             }
         }
@@ -114,7 +115,7 @@ impl Verdict {
 }
 
 /// The table in the README, after the messages that mean something of their own.
-fn judge(status: &Status, access: Access) -> Verdict {
+fn judge(status: &Status, sending: Sending) -> Verdict {
     use ErrorKind as Kind;
     if never_sent(status) {
         let advice = "no connection to the member; check its address, and certificates if it uses TLS";
@@ -142,10 +143,10 @@ fn judge(status: &Status, access: Access) -> Verdict {
         }
         "etcdserver: request is too large" | "etcdserver: too many operations in txn request" => TOO_LARGE,
         _ if message.starts_with("grpc: received message larger than max") => TOO_LARGE,
-        _ if access == Access::Read && message.contains("decoded message length too large") => {
+        _ if sending == Sending::Repeatable && message.contains("decoded message length too large") => {
             Verdict::of(Kind::Unavailable, "the answer is too large").because(Cause::AnswerTooLarge)
         }
-        _ => by_code(status.code(), access, message.starts_with("etcdserver: ")),
+        _ => by_code(status.code(), sending, message.starts_with("etcdserver: ")),
     }
 }
 
@@ -154,12 +155,12 @@ const TOO_LARGE: Verdict = Verdict::of(
     "the servers take smaller requests; set `max_txn_ops` and `max_request_bytes` to what they are started with",
 );
 
-/// What is known from the code alone. A write has certainly been refused only if etcd itself says so (`by_etcd`):
+/// What is known from the code alone. What is sent once has certainly been refused only if etcd itself says so (`by_etcd`):
 /// the same codes come from whatever broke the connection.
-fn by_code(code: Code, access: Access, by_etcd: bool) -> Verdict {
+fn by_code(code: Code, sending: Sending, by_etcd: bool) -> Verdict {
     use ErrorKind as Kind;
-    if access == Access::Write && !by_etcd {
-        return Verdict::lost(access);
+    if sending == Sending::Once && !by_etcd {
+        return Verdict::lost(sending);
     }
     match code {
         Code::Ok
@@ -168,7 +169,7 @@ fn by_code(code: Code, access: Access, by_etcd: bool) -> Verdict {
         | Code::DeadlineExceeded
         | Code::Aborted
         | Code::Internal
-        | Code::Unavailable => Verdict::lost(access),
+        | Code::Unavailable => Verdict::lost(sending),
         Code::InvalidArgument => Verdict::of(
             Kind::InvalidArgument,
             "the cluster does not understand the request; check its version",
@@ -235,8 +236,8 @@ mod tests {
         (0..=16).map(Code::from_i32)
     }
 
-    /// The rows of the table in the README: a code, and the kind of a read, of a write that etcd refused, and of
-    /// any other write.
+    /// The rows of the table in the README: a code, and the kind for a request that may be repeated, for one
+    /// that is sent once and that etcd refused, and for any other.
     fn documented() -> Vec<[String; 4]> {
         let readme = include_str!("../README.md");
         let table =
@@ -247,12 +248,12 @@ mod tests {
 
     #[test]
     fn every_status_means_what_the_readme_says() {
-        let kind = |code, access, by_etcd| format!("{:?}", by_code(code, access, by_etcd).kind);
+        let kind = |code, sending, by_etcd| format!("{:?}", by_code(code, sending, by_etcd).kind);
         let actual: Vec<_> = codes()
             .map(|code| {
                 let [read, refused, other] =
-                    [(Access::Read, false), (Access::Write, true), (Access::Write, false)]
-                        .map(|(access, by_etcd)| kind(code, access, by_etcd));
+                    [(Sending::Repeatable, false), (Sending::Once, true), (Sending::Once, false)]
+                        .map(|(sending, by_etcd)| kind(code, sending, by_etcd));
                 [format!("{code:?}"), read, refused, other]
             })
             .collect();
@@ -260,18 +261,18 @@ mod tests {
     }
 
     #[test]
-    fn a_write_without_the_word_of_etcd_is_in_doubt() {
+    fn what_is_sent_once_is_in_doubt_without_the_word_of_etcd() {
         for code in codes() {
-            let verdict = judge(&Status::new(code, "h2 protocol error"), Access::Write);
+            let verdict = judge(&Status::new(code, "h2 protocol error"), Sending::Once);
             assert_eq!((verdict.kind, verdict.remedy), (ErrorKind::OutcomeUnknown, Remedy::OtherEndpoint));
         }
     }
 
     #[test]
-    fn a_read_changes_nothing_so_its_outcome_is_known() {
+    fn what_may_be_repeated_leaves_nothing_in_doubt() {
         for code in codes() {
             for message in ["etcdserver: anything", "h2 protocol error"] {
-                let verdict = judge(&Status::new(code, message), Access::Read);
+                let verdict = judge(&Status::new(code, message), Sending::Repeatable);
                 assert_ne!(verdict.kind, ErrorKind::OutcomeUnknown);
             }
         }
@@ -337,14 +338,15 @@ mod tests {
         #[case] kind: ErrorKind,
         #[case] remedy: Remedy,
     ) {
-        let verdict = judge(&Status::new(code, message), Access::Write);
+        let verdict = judge(&Status::new(code, message), Sending::Once);
         assert_eq!((verdict.kind, verdict.remedy), (kind, remedy));
     }
 
     #[test]
     fn a_message_says_what_was_done_and_the_cause_is_in_the_chain() {
         let status = Status::new(Code::PermissionDenied, "etcdserver: permission denied");
-        let failure = Failure::new("cannot read the head", Access::Read, &ClientError::GRpcStatus(status));
+        let failure =
+            Failure::new("cannot read the head", Sending::Repeatable, &ClientError::GRpcStatus(status));
         let error = failure.error;
         assert!(error.to_string().starts_with("cannot read the head: the cluster refused access"));
         assert!(

@@ -11,7 +11,7 @@ use futures::{StreamExt, stream};
 use tokio::sync::watch;
 
 use crate::catalog::Gate;
-use crate::error::{Access, Failure};
+use crate::error::{Failure, Sending};
 use crate::keys::Keys;
 use crate::load;
 
@@ -58,7 +58,7 @@ impl Changes {
             match message {
                 Ok(Some(message)) => self.take(&message)?,
                 Ok(None) => return Err(ended("the member ended it")),
-                Err(error) => return Err(Failure::new("cannot follow", Access::Read, &error).into()),
+                Err(error) => return Err(Failure::new("cannot follow", Sending::Repeatable, &error).into()),
             }
         }
     }

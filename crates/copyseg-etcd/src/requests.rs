@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 pub(crate) use self::serving::serve;
 
 use crate::cluster::{changes, kv};
-use crate::error::Access;
+use crate::error::Sending;
 use crate::store::Store;
 
 /// How long to wait before trying again what the cluster did not do.
@@ -133,7 +133,7 @@ async fn answer(store: &Store, lease: i64, request: &[u8]) -> Result<()> {
 
 /// The value of the key, waiting until it changes if there is none yet.
 async fn look_for(store: &Store, key: &str) -> Result<Option<Vec<u8>>> {
-    let answer = store.cluster.request("look for an answer", Access::Read, |client| {
+    let answer = store.cluster.request("look for an answer", Sending::Repeatable, |client| {
         let (mut kv, key) = (kv(client), key.to_owned());
         async move { kv.get(key, None).await }
     });
@@ -177,7 +177,7 @@ async fn wait_after(error: Error) -> Result<()> {
 
 impl Store {
     async fn put(&self, key: String, value: &[u8], lease: i64) -> Result<()> {
-        let answer = self.cluster.request("ask the leader", Access::Write, |client| {
+        let answer = self.cluster.request("ask the leader", Sending::Once, |client| {
             let (mut kv, key) = (kv(client), key.clone());
             async move { kv.put(key, value, Some(PutOptions::new().with_lease(lease))).await }
         });
@@ -187,7 +187,7 @@ impl Store {
 
     /// Begins to watch what is put at keys that begin with `prefix`, from `revision` on.
     async fn watch_puts(&self, prefix: &str, revision: i64) -> Result<WatchStream> {
-        let answer = self.cluster.request("watch requests", Access::Read, |client| {
+        let answer = self.cluster.request("watch requests", Sending::Repeatable, |client| {
             let options = WatchOptions::new()
                 .with_prefix()
                 .with_start_revision(revision)

@@ -10,7 +10,7 @@ use etcd_client::{
 use tokio::sync::watch;
 
 use crate::cluster::{Cluster, changes, kv};
-use crate::error::{Access, Cause, Failure};
+use crate::error::{Cause, Failure, Sending};
 use crate::keys::{Keys, head_value};
 
 /// How often an acquire gives way to another one at the same moment.
@@ -56,7 +56,7 @@ impl Store {
 
     /// Reads the head, as the majority of the members has it.
     pub(crate) async fn head(&self) -> Result<Found> {
-        let answer = self.cluster.request("read the head", Access::Read, |client| {
+        let answer = self.cluster.request("read the head", Sending::Repeatable, |client| {
             let mut kv = kv(client);
             let key = self.keys.head();
             async move { kv.get(key, None).await }
@@ -102,7 +102,7 @@ impl Store {
     }
 
     async fn replace(&self, doing: &str, expected: &Head, next: &Head, batch: &Batch) -> Result<Outcome> {
-        let answer = self.cluster.request(doing, Access::Write, |client| {
+        let answer = self.cluster.request(doing, Sending::Once, |client| {
             let mut kv = kv(client);
             let txn = self.transaction(expected, next, batch);
             async move { kv.txn(txn).await }
@@ -174,7 +174,7 @@ impl Store {
         limit: usize,
         revision: i64,
     ) -> Result<(Vec<KeyValue>, bool), Failure> {
-        let answer = self.cluster.request("load", Access::Read, |client| {
+        let answer = self.cluster.request("load", Sending::Repeatable, |client| {
             let mut kv = kv(client);
             let options = GetOptions::new().with_range(end).with_revision(revision).with_limit(limit as i64);
             async move { kv.get(start, Some(options)).await }
@@ -186,7 +186,7 @@ impl Store {
 
     /// Makes a lease of so long. One whose answer is lost ends by itself.
     pub(crate) async fn grant(&self, ttl: Duration) -> Result<i64> {
-        let answer = self.cluster.request("lead", Access::Read, |client| {
+        let answer = self.cluster.request("lead", Sending::Repeatable, |client| {
             let mut leases = client.lease_client();
             async move { leases.grant(ttl.as_secs().max(1) as i64, None).await }
         });
@@ -195,7 +195,7 @@ impl Store {
 
     /// Names a leader under this lease, if there is none. To ask twice does no harm: the lease tells whose the key is.
     pub(crate) async fn claim(&self, lease: i64, leader: &[u8]) -> Result<Claim> {
-        let answer = self.cluster.request("lead", Access::Read, |client| {
+        let answer = self.cluster.request("lead", Sending::Repeatable, |client| {
             let (mut kv, key) = (kv(client), self.keys.leader());
             let put = TxnOp::put(key.as_str(), leader, Some(PutOptions::new().with_lease(lease)));
             let txn = Txn::new()
@@ -216,7 +216,7 @@ impl Store {
 
     /// The key that names the leader, if there is one.
     pub(crate) async fn leader(&self) -> Result<Option<KeyValue>> {
-        let answer = self.cluster.request("look for the leader", Access::Read, |client| {
+        let answer = self.cluster.request("look for the leader", Sending::Repeatable, |client| {
             let (mut kv, key) = (kv(client), self.keys.leader());
             async move { kv.get(key, None).await }
         });
@@ -230,7 +230,7 @@ impl Store {
 
     /// Renews a lease; whether it was still there.
     pub(crate) async fn renew(&self, lease: i64) -> Result<bool> {
-        let answer = self.cluster.request("lead", Access::Read, |client| {
+        let answer = self.cluster.request("lead", Sending::Repeatable, |client| {
             let mut leases = client.lease_client();
             // Opening a stream of renewals makes the first, and one is all that is wanted.
             async move {
@@ -246,7 +246,7 @@ impl Store {
 
     /// Ends a lease, and with it what was named under it.
     pub(crate) async fn revoke(&self, lease: i64) -> Result<()> {
-        let answer = self.cluster.request("stop leading", Access::Read, |client| {
+        let answer = self.cluster.request("stop leading", Sending::Repeatable, |client| {
             let mut leases = client.lease_client();
             async move { leases.revoke(lease).await }
         });
@@ -256,7 +256,7 @@ impl Store {
 
     /// Begins to watch all that is written from `revision` on.
     pub(crate) async fn watch(&self, revision: i64) -> Result<WatchStream> {
-        let answer = self.cluster.request("follow", Access::Read, |client| {
+        let answer = self.cluster.request("follow", Sending::Repeatable, |client| {
             let mut changes = changes(client);
             // A large revision may come in several messages; its last event is that of the head.
             let options = WatchOptions::new().with_prefix().with_start_revision(revision).with_fragment();
@@ -273,7 +273,7 @@ impl Store {
 
     /// Lets the cluster forget its history before `revision`.
     pub(crate) async fn compact(&self, revision: i64) -> Result<()> {
-        let answer = self.cluster.request("compact", Access::Read, |client| {
+        let answer = self.cluster.request("compact", Sending::Repeatable, |client| {
             let mut kv = kv(client);
             async move { kv.compact(revision, None).await }
         });

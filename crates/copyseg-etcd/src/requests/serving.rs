@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::{Answer, RETRY, Request, wait_for_put};
 use crate::catalog::Gate;
 use crate::cluster::kv;
-use crate::error::Access;
+use crate::error::Sending;
 use crate::leader::State;
 use crate::store::Store;
 
@@ -78,7 +78,7 @@ async fn carry_out(manager: &WeakManager, request: &[u8]) -> Result<()> {
 impl Store {
     /// What is asked for, the oldest first, and the revision of etcd at which it was read.
     async fn requests(&self) -> Result<(Vec<KeyValue>, i64)> {
-        let answer = self.cluster.request("read requests", Access::Read, |client| {
+        let answer = self.cluster.request("read requests", Sending::Repeatable, |client| {
             let (mut kv, key) = (kv(client), self.keys.request(""));
             let options = GetOptions::new().with_prefix().with_sort(SortTarget::Create, SortOrder::Ascend);
             async move { kv.get(key, Some(options)).await }
@@ -99,7 +99,7 @@ impl Store {
         let key = request.key();
         let name = key.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let answer_key = self.keys.answer(&String::from_utf8_lossy(name));
-        let replied = self.cluster.request("answer a request", Access::Write, |client| {
+        let replied = self.cluster.request("answer a request", Sending::Once, |client| {
             let mut kv = kv(client);
             let under = PutOptions::new().with_lease(request.lease());
             let txn = Txn::new()
