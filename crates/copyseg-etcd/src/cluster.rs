@@ -94,11 +94,14 @@ impl Cluster {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
+            if matches!(failure.remedy, Remedy::OtherEndpoint | Remedy::SameRequestElsewhere) {
+                self.leave(index);
+            }
             let again = match failure.remedy {
                 Remedy::None => false,
                 Remedy::FreshToken => std::mem::take(&mut may_log_in) && self.log_in(index).await,
-                Remedy::OtherEndpoint => self.leave(index) && sending == Sending::Repeatable,
-                Remedy::SameRequestElsewhere => self.leave(index),
+                Remedy::OtherEndpoint => sending == Sending::Repeatable,
+                Remedy::SameRequestElsewhere => true,
             };
             if !again || attempts_left == 0 {
                 return Err(failure);
@@ -134,11 +137,10 @@ impl Cluster {
         }
     }
 
-    /// Turns to the member after this one, unless another request has already done so. Always true.
-    fn leave(&self, index: usize) -> bool {
+    /// Turns to the member after this one, unless another request has already done so.
+    fn leave(&self, index: usize) {
         let next = (index + 1) % self.members.len();
         let _ = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
-        true
     }
 
     /// Renews the login; whether that worked.
