@@ -139,9 +139,12 @@ impl Store {
                 failure.error,
             )),
             Err(error) => {
-                let message =
-                    format!("{}; and whether the last write was done cannot be read", failure.error);
-                Err(Error::with_source(ErrorKind::OutcomeUnknown, message, error))
+                tracing::warn!("cannot see whether the last write was done: {}", error.chain());
+                Err(Error::with_source(
+                    ErrorKind::OutcomeUnknown,
+                    "whether the last write was done cannot be told, since the head cannot be read",
+                    failure.error,
+                ))
             }
         }
     }

@@ -100,9 +100,10 @@ impl Failure {
         Self::caused(kind, format!("cannot {operation} {url}{advice}"), error)
     }
 
-    fn caused(
+    /// A failure whose message names operation and path, and whose cause is only in its source.
+    pub(crate) fn caused(
         kind: FailureKind,
-        message: String,
+        message: impl Into<String>,
         cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         let error_kind = match kind {

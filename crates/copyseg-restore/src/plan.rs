@@ -8,7 +8,7 @@ use copyseg_core::{Error, ErrorKind, NewTask, Result, SegmentId, SegmentPair};
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::layout;
 use crate::storage::content::Content;
 use crate::storage::{Entry, File, Storage};
@@ -104,11 +104,13 @@ impl Plan {
         staging: &str,
     ) -> Result<(), Failure> {
         let plan = StoredPlan::of(self.segments.values().flatten().cloned().collect());
-        let content = plan
-            .and_then(|plan| serde_json::to_vec(&plan))
-            .map_err(|error| Failure::permanent(error.to_string()))?;
+        let name = layout::plan(restore);
+        let content = plan.and_then(|plan| serde_json::to_vec(&plan)).map_err(|error| {
+            let message = format!("cannot write the plan {}", target.describe(&name));
+            Failure::caused(FailureKind::Permanent, message, error)
+        })?;
         let bytes = content.len() as u64;
-        target.write(&layout::plan(restore), staging, bytes, Content::of(content)).await
+        target.write(&name, staging, bytes, Content::of(content)).await
     }
 }
 

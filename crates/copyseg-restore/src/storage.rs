@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use self::content::{Checksum, Content};
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 
 /// Told again and again of work that goes on, on whichever thread it is done.
 pub(crate) type Heard = Box<dyn Fn() + Send>;
@@ -115,7 +115,8 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync {
 /// fenced, can never write into the unfinished file of its successor.
 fn staged_name(staging: &str) -> Result<String, Failure> {
     let random = getrandom::u64().map_err(|error| {
-        Failure::transient(format!("the operating system supplied no random number: {error}"))
+        let message = format!("the operating system supplied no random number to name a file in {staging}");
+        Failure::caused(FailureKind::Transient, message, error)
     })?;
     Ok(format!("{staging}/{random:016x}"))
 }

@@ -20,7 +20,7 @@ use self::reader::Reader;
 use self::staged::{Name, Staged, write_all, write_stream};
 use super::content::{Checksum, Content};
 use super::{Entry, File, Heard, Storage, remote, staged_name};
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 
 /// How often a folder is emptied that somebody is still filling, until it is removed.
 const REMOVALS_MAX: usize = 1000;
@@ -260,8 +260,9 @@ pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let finished = tokio::task::spawn_blocking(work).await;
-    finished
-        .unwrap_or_else(|error| Err(Failure::transient(format!("a file system call did not end: {error}"))))
+    finished.unwrap_or_else(|error| {
+        Err(Failure::caused(FailureKind::Transient, "a call to the file system did not end", error))
+    })
 }
 
 /// The same for work that asks now and then whether it is still wanted: not once its future is dropped.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::content::{Checksum, Content};
 use super::{Entry, File, Heard, Storage, changed, staged_name};
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::location::RemoteStore;
 
 /// The smallest part of an upload, and the largest object that is put in one request.
@@ -84,7 +84,10 @@ impl Remote {
         let id = self.store.create_multipart(&key).await.map_err(self.failure("write", name))?;
         let upload = Upload { object: name.to_owned(), upload: id };
         let uploaded = async {
-            let noted = serde_json::to_vec(&upload).map_err(|error| Failure::permanent(error.to_string()))?;
+            let noted = serde_json::to_vec(&upload).map_err(|error| {
+                let message = format!("cannot write {}", self.describe(note));
+                Failure::caused(FailureKind::Permanent, message, error)
+            })?;
             self.put(note, noted.into()).await?;
             self.upload_parts(&key, &upload, bytes, content).await
         };
