@@ -157,5 +157,5 @@ impl fmt::Display for Owner {
 }
 
 fn host() -> String {
-    gethostname::gethostname().to_string_lossy().into_owned()
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
