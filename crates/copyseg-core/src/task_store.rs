@@ -36,8 +36,8 @@ pub struct TaskStore {
 
 type ByState = index::ByState<TaskId, { TaskState::ALL.len() }>;
 
-/// An index that leads to every task that a filter can leave.
-enum Way {
+/// An index to read, which leads to every task that a filter can leave.
+enum AccessPath {
     States,
     Job(JobId),
     Collection(CollectionId),
@@ -87,7 +87,7 @@ impl TaskStore {
 
     /// The tasks that `filter` leaves, in id order, found through the narrowest index it names.
     pub fn matching<'s>(&'s self, filter: &TaskFilter) -> impl Iterator<Item = &'s Arc<Task>> {
-        // By job and states alone the way leads to nothing else, and tasks need not be touched.
+        // By job and states alone the path leads to nothing else, and tasks need not be touched.
         let is_exact = filter.collection.is_none() && filter.node.is_none() && filter.predicates.is_empty();
         self.candidates(filter).filter(move |task| is_exact || filter.matches(task)).take(filter.limit)
     }
@@ -151,13 +151,15 @@ impl TaskStore {
     fn candidates<'s>(&'s self, filter: &TaskFilter) -> Box<dyn Iterator<Item = &'s Arc<Task>> + 's> {
         let after = filter.after;
         match self.narrowest(filter) {
-            Way::States if filter.states == StateSet::ALL => {
+            AccessPath::States if filter.states == StateSet::ALL => {
                 Box::new(self.tasks.iter_after(after).map(|(_, task)| task))
             }
-            Way::States => Box::new(self.in_sets(self.in_states(filter.states), after)),
-            Way::Job(job) => Box::new(self.in_jobs([job], filter.states, after)),
-            Way::Collection(id) => Box::new(self.in_jobs(self.by_collection.jobs(id), filter.states, after)),
-            Way::Node(node) => Box::new(self.in_sets(self.by_node.get(node).into_iter(), after)),
+            AccessPath::States => Box::new(self.in_sets(self.in_states(filter.states), after)),
+            AccessPath::Job(job) => Box::new(self.in_jobs([job], filter.states, after)),
+            AccessPath::Collection(id) => {
+                Box::new(self.in_jobs(self.by_collection.jobs(id), filter.states, after))
+            }
+            AccessPath::Node(node) => Box::new(self.in_sets(self.by_node.get(node).into_iter(), after)),
         }
     }
 
@@ -187,21 +189,24 @@ impl TaskStore {
     }
 
     /// A job that is named goes before all tasks in the same states, also where these are no more than its own.
-    fn narrowest(&self, filter: &TaskFilter) -> Way {
-        let sized = |way: Way| (self.size(&way, filter), way);
-        let named =
-            [filter.job.map(Way::Job), filter.collection.map(Way::Collection), filter.node.map(Way::Node)];
-        let ways = named.into_iter().flatten().chain([Way::States]);
-        ways.map(sized).min_by_key(|(size, _)| *size).map_or(Way::States, |(_, way)| way)
+    fn narrowest(&self, filter: &TaskFilter) -> AccessPath {
+        let sized = |path: AccessPath| (self.size(&path, filter), path);
+        let named = [
+            filter.job.map(AccessPath::Job),
+            filter.collection.map(AccessPath::Collection),
+            filter.node.map(AccessPath::Node),
+        ];
+        let paths = named.into_iter().flatten().chain([AccessPath::States]);
+        paths.map(sized).min_by_key(|(size, _)| *size).map_or(AccessPath::States, |(_, path)| path)
     }
 
-    /// How many tasks a way leads to, at most.
-    fn size(&self, way: &Way, filter: &TaskFilter) -> usize {
-        match way {
-            Way::States => self.in_states(filter.states).map(IdSet::len).sum(),
-            Way::Job(job) => self.by_job.get(*job).map_or(0, |tasks| tasks.count(filter.states)),
-            Way::Collection(id) => self.by_collection.count(*id),
-            Way::Node(id) => self.by_node.count(*id),
+    /// How many tasks an access path leads to, at most.
+    fn size(&self, path: &AccessPath, filter: &TaskFilter) -> usize {
+        match path {
+            AccessPath::States => self.in_states(filter.states).map(IdSet::len).sum(),
+            AccessPath::Job(job) => self.by_job.get(*job).map_or(0, |tasks| tasks.count(filter.states)),
+            AccessPath::Collection(id) => self.by_collection.count(*id),
+            AccessPath::Node(id) => self.by_node.count(*id),
         }
     }
 
@@ -210,14 +215,14 @@ impl TaskStore {
             return None;
         }
         let every_state = states(filter.states).count() == TaskState::ALL.len();
-        let way = match (filter.job, filter.collection, filter.node) {
-            (None, None, None) => Way::States,
-            (Some(job), None, None) => Way::Job(job),
-            (None, Some(id), None) if every_state => Way::Collection(id),
-            (None, None, Some(id)) if every_state => Way::Node(id),
+        let path = match (filter.job, filter.collection, filter.node) {
+            (None, None, None) => AccessPath::States,
+            (Some(job), None, None) => AccessPath::Job(job),
+            (None, Some(id), None) if every_state => AccessPath::Collection(id),
+            (None, None, Some(id)) if every_state => AccessPath::Node(id),
             _ => return None,
         };
-        Some(self.size(&way, filter))
+        Some(self.size(&path, filter))
     }
 }
 
