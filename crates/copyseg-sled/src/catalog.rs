@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use copyseg_core::{Batch, Catalog, Error, ErrorKind, Head, Limits, Loaded, Operation, Result};
+use copyseg_core::{
+    Batch, Catalog, Error, ErrorKind, Head, Limits, Loaded, Operation, RECORD_BYTES_MAX, Result,
+};
 use copyseg_local::{Writer, resolve};
 use futures::TryStreamExt;
 use futures::future::BoxFuture;
@@ -19,9 +21,6 @@ use crate::store::Store;
 /// A commit of this size stays within one segment of sled's log, so that sled does not overwrite in it what an earlier
 /// part of the same commit, not yet synced, has freed; and takes about 0.1 s.
 const LIMITS: Limits = Limits { operations_max: 4096, bytes_max: 4 << 20, commits_max: 1 };
-
-/// The largest record of core. sled would put larger ones into files that no commit syncs.
-const RECORD_BYTES_MAX: usize = 64 << 10;
 
 /// A catalog in one local folder.
 ///
@@ -150,6 +149,7 @@ impl Catalog for SledCatalog {
     }
 }
 
+/// sled would put larger records than those of core into files that no commit syncs.
 fn check_records(batch: &Batch) -> Result<()> {
     let too_large = |operation: &&Operation| match operation {
         Operation::Put(_, bytes) => bytes.len() > RECORD_BYTES_MAX,

@@ -5,13 +5,16 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use copyseg_core::{Error, ErrorKind, Result};
+use copyseg_core::{Error, ErrorKind, RECORD_BYTES_MAX, Result};
 use copyseg_local::{create_folder, io_failed, sync_folder_of};
 
 /// The segments of sled's log. sled puts a page of more than a quarter of this into a file of its own, which no
-/// commit syncs. A page holds up to 16 records, and 20 for a moment; with records of 64 KiB that is 1.3 MiB. sled's
+/// commit syncs. A page holds up to 16 records, and 20 for a moment; with the largest records that is 1.3 MiB. sled's
 /// default of 512 KiB is too small for two of them.
 pub(crate) const SEGMENT_BYTES: usize = 8 << 20;
+
+const _: () =
+    assert!(20 * RECORD_BYTES_MAX < SEGMENT_BYTES / 4, "a page of the largest records fits into the log");
 
 /// sled's log: every record, and what sled locks.
 pub(crate) const LOG: &str = "db";

@@ -1,12 +1,9 @@
 //! The largest batch that a catalog takes.
 
-use copyseg_core::{ErrorKind, Limits, Operation};
+use copyseg_core::{ErrorKind, Limits, Operation, RECORD_BYTES_MAX};
 
 use crate::fixture::Fixture;
 use crate::writer::{Writer, put, task};
-
-/// The largest value of a record; core refuses larger ones on every catalog.
-const VALUE_MAX: usize = 64 << 10;
 
 /// What [`Operation::size`] counts for the key alone.
 const KEY_SIZE: usize = 32;
@@ -17,7 +14,7 @@ pub async fn limits_fit_any_single_record(fixture: &dyn Fixture) {
     let limits = writer.catalog.limits();
     assert!(limits.operations_max >= Limits::OPERATIONS_MIN, "{limits:?}");
     assert!(limits.bytes_max >= Limits::BYTES_MIN, "{limits:?}");
-    writer.commit([put(task(1), vec![7; VALUE_MAX])]).await;
+    writer.commit([put(task(1), vec![7; RECORD_BYTES_MAX])]).await;
     writer.assert_durable().await;
 }
 
@@ -42,7 +39,7 @@ pub async fn a_batch_beyond_the_operations_limit_is_too_large(fixture: &dyn Fixt
 pub async fn a_batch_at_the_bytes_limit_is_taken(fixture: &dyn Fixture) {
     let mut writer = Writer::acquire(fixture).await;
     let limits = writer.catalog.limits();
-    let reachable = limits.bytes_max.min(limits.operations_max.saturating_mul(KEY_SIZE + VALUE_MAX));
+    let reachable = limits.bytes_max.min(limits.operations_max.saturating_mul(KEY_SIZE + RECORD_BYTES_MAX));
     writer.commit(records_of(reachable)).await;
     writer.assert_durable().await;
 }
@@ -65,8 +62,8 @@ fn records_of(size: usize) -> Vec<Operation> {
     let (mut operations, mut left) = (Vec::new(), size);
     while left > 0 {
         // The last record needs room for its key.
-        let most = if left <= KEY_SIZE + VALUE_MAX { left } else { left - KEY_SIZE };
-        let value = (most - KEY_SIZE).min(VALUE_MAX);
+        let most = if left <= KEY_SIZE + RECORD_BYTES_MAX { left } else { left - KEY_SIZE };
+        let value = (most - KEY_SIZE).min(RECORD_BYTES_MAX);
         operations.push(put(task(operations.len() as i64), vec![7; value]));
         left -= KEY_SIZE + value;
     }
