@@ -2,7 +2,6 @@
 //! notes of who holds it and of its last commit, names that last, and the meaning of an error.
 //!
 //! For the backends of copyseg. A backend of your own needs only `copyseg_core::Catalog`.
-#![warn(missing_docs)]
 
 mod writer;
 mod commits;

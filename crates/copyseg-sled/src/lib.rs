@@ -1,7 +1,6 @@
 //! A catalog in one local folder.
 //!
 #![doc = include_str!("../README.md")]
-#![warn(missing_docs)]
 
 mod options;
 mod catalog;

@@ -28,6 +28,9 @@ pub(super) fn check(path: &Path, text: &str) -> Vec<String> {
         if lower.contains(concat!("``", "`ignore")) {
             report("an example that is not compiled".into());
         }
+        if line.starts_with("#![warn(") || line.starts_with("#![deny(") {
+            report("a lint for one crate: the manifest of the workspace sets them for all".into());
+        }
         for word in words(&lower) {
             if [concat!("to", "do"), concat!("fix", "me")].contains(&word) {
                 report(format!("`{word}`: do it, or file an issue"));
@@ -65,6 +68,7 @@ mod tests {
         assert_eq!(violations("a.rs", &"//! A.\n".repeat(LINES_MAX + 1)), 1);
         assert_eq!(violations("a.rs", concat!("//! A.\n//! ``", "`ignore\n")), 1);
         assert_eq!(violations("a.rs", concat!("//! A.\n// TO", "DO: later\n")), 1);
+        assert_eq!(violations("a.rs", "//! A.\n#![warn(missing_docs)]\n"), 1);
         assert_eq!(violations("crates/copyseg-conformance/src/a.rs", "//! As on redb.\n"), 1);
     }
 }
