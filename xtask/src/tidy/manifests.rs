@@ -17,37 +17,36 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 19] = [
     ("copyseg-sled", &["copyseg-core", "copyseg-local"]),
     ("copyseg-etcd", &["copyseg-core"]),
     ("copyseg", &["copyseg-core", "copyseg-redb", "copyseg-sled", "copyseg-etcd"]),
-    ("copyseg-restore", &["copyseg-core", "copyseg"]),
+    ("copyseg-restore", &["copyseg-core"]),
     ("copyseg-cli", &["copyseg", "copyseg-restore"]),
-    ("copyseg-tests", &["copyseg", "copyseg-restore", "copyseg-cli"]),
+    ("copyseg-tests", &["copyseg"]),
     ("copyseg-shuttle", &[]),
     ("copyseg-shuttle-parking-lot", &["copyseg-shuttle"]),
     ("copyseg-shuttle-arc-swap", &["copyseg-shuttle"]),
     ("copyseg-shuttle-core", &["copyseg-shuttle", "copyseg-shuttle-parking-lot", "copyseg-shuttle-arc-swap"]),
-    ("copyseg-torture", EVERYTHING),
-    ("copyseg-bench", EVERYTHING),
+    (
+        "copyseg-torture",
+        &[
+            "copyseg-core",
+            "copyseg-conformance",
+            "copyseg-redb",
+            "copyseg-sled",
+            "copyseg-etcd",
+            "copyseg",
+            "copyseg-restore",
+            "copyseg-shuttle",
+            "copyseg-shuttle-core",
+            "copyseg-test-etcd",
+            "copyseg-tests",
+        ],
+    ),
+    ("copyseg-bench", &["copyseg-core", "copyseg-redb", "copyseg-etcd", "copyseg-restore"]),
     ("copyseg-instructions", &["copyseg-core"]),
     ("xtask", &["copyseg-test-etcd"]),
 ];
 
 /// What any package may use in its tests.
 const FOR_TESTS: [&str; 2] = ["copyseg-conformance", "copyseg-test-etcd"];
-
-/// What a package that only tests or measures may look into.
-const EVERYTHING: &[&str] = &[
-    "copyseg-core",
-    "copyseg-conformance",
-    "copyseg-local",
-    "copyseg-redb",
-    "copyseg-sled",
-    "copyseg-etcd",
-    "copyseg",
-    "copyseg-restore",
-    "copyseg-shuttle",
-    "copyseg-shuttle-core",
-    "copyseg-test-etcd",
-    "copyseg-tests",
-];
 
 /// What is wrong with the manifests.
 pub(super) fn check() -> Result<Vec<String>, String> {
