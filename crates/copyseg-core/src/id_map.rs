@@ -76,13 +76,12 @@ impl<K: Id, V: Clone> IdMap<K, V> {
         let (mut ids, mut size, mut before) = (ids, 1, None);
         let (mut group, mut found) = (Vec::new(), Vec::new());
         let mut begun = move |id| {
-            let lookup = match before.take() {
-                Some(Lookup { id: neighbour, node }) if bits(neighbour) ^ bits(id) < NEIGHBOURS => {
-                    Lookup { id, node }
-                }
-                _ => Lookup::to_neighbours(self, id),
+            let node = match before {
+                Some((neighbour, node)) if bits(neighbour) ^ bits(id) < NEIGHBOURS => node,
+                _ => Lookup::to_neighbours(self, id).node,
             };
-            before.insert(lookup).clone()
+            before = Some((id, node));
+            Lookup { id, node }
         };
         std::iter::from_fn(move || {
             while found.is_empty() {
@@ -189,7 +188,6 @@ impl<K: Id, V: Clone> FromIterator<(K, V)> for IdMap<K, V> {
 }
 
 /// The way to one id.
-#[derive(Clone)]
 struct Lookup<'m, K, V> {
     id: K,
     node: Option<&'m Node<K, V>>,

@@ -56,11 +56,20 @@ impl<I: Id> IdSet<I> {
 
     /// The ids behind `after`, or all of them.
     pub(crate) fn iter_after(&self, after: Option<I>) -> impl Iterator<Item = I> {
-        I::first_after(after).into_iter().flat_map(|first| {
-            self.words.iter_from(word_of(first)).flat_map(move |(number, &word)| {
-                let before = if number == word_of(first) { bit_of(first) - 1 } else { 0 };
-                ids_of(number, word & !before)
-            })
+        let first = I::first_after(after);
+        let mut words = first.map(|first| self.words.iter_from(word_of(first)));
+        let (mut number, mut left) = (0, 0u64);
+        // Not of nested iterators, which ask each other for every id.
+        std::iter::from_fn(move || {
+            while left == 0 {
+                let (next, word) = words.as_mut()?.next()?;
+                let before =
+                    first.filter(|first| word_of(*first) == next).map_or(0, |first| bit_of(first) - 1);
+                (number, left) = (next, word & !before);
+            }
+            let bit = left.trailing_zeros();
+            left &= left - 1;
+            Some(I::from_number(number << BITS | i64::from(bit)))
         })
     }
 }
@@ -92,16 +101,6 @@ fn word_of(id: impl Id) -> i64 {
 
 fn bit_of(id: impl Id) -> u64 {
     1 << (id.number() & (i64::from(u64::BITS) - 1))
-}
-
-fn ids_of<I: Id>(number: i64, mut word: u64) -> impl Iterator<Item = I> {
-    std::iter::from_fn(move || {
-        let bit = word.trailing_zeros();
-        (bit < u64::BITS).then(|| {
-            word &= word - 1;
-            I::from_number(number << BITS | i64::from(bit))
-        })
-    })
 }
 
 #[cfg(test)]

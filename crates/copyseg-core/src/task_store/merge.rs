@@ -12,11 +12,15 @@ pub(crate) fn merge<T: Copy, K: Ord, S: Iterator<Item = T>>(
     let mut sources = sources.fuse();
     let (first, second) = (sources.next(), sources.next());
     // Most filters lead to one source, which is in order by itself.
-    let (only, several) = match second {
+    let (mut only, several) = match second {
         None => (first, None),
         Some(second) => (None, first.map(|first| [first, second].into_iter().chain(sources))),
     };
-    only.into_iter().flatten().chain(merge_several(several.into_iter().flatten(), key))
+    let mut several = merge_several(several.into_iter().flatten(), key);
+    std::iter::from_fn(move || match &mut only {
+        Some(only) => only.next(),
+        None => several.next(),
+    })
 }
 
 fn merge_several<T: Copy, K: Ord, S: Iterator<Item = T>>(
