@@ -56,10 +56,7 @@ impl Location {
         match text.split_once("://") {
             None if text.is_empty() => Err(invalid("a location is empty: give a path or a URL")),
             None => Self::local(Path::new(text)),
-            Some(("file", _)) => {
-                let path = Url::parse(text).ok().and_then(|url| url.to_file_path().ok());
-                Self::local(&path.ok_or_else(|| invalid(format!("`{text}` is not the URL of a local path")))?)
-            }
+            Some(("file", _)) => Self::local(&path_of(text)?),
             Some((scheme, _)) => {
                 let url = bare_url(scheme, text)?;
                 let store = remote_store(scheme, &url)?;
@@ -173,6 +170,20 @@ impl fmt::Debug for Location {
 
 fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArgument, message)
+}
+
+/// The path of a `file:` URL. What follows a `?` or `#` is no part of it, so that it would be another path than the one
+/// meant.
+fn path_of(text: &str) -> Result<PathBuf> {
+    let url = Url::parse(text).ok();
+    if url.as_ref().is_some_and(|url| url.query().is_some() || url.fragment().is_some()) {
+        return Err(invalid(format!(
+            "`{text}` has a query or a fragment, which no local path has: write `?` as %3F and `#` as %23, or give the \
+             plain path"
+        )));
+    }
+    let path = url.and_then(|url| url.to_file_path().ok());
+    path.ok_or_else(|| invalid(format!("`{text}` is not the URL of a local path")))
 }
 
 /// The URL, if it has a host and nothing that could be a secret. No message repeats the text, which may hold one.

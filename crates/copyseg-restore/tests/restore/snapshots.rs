@@ -139,6 +139,19 @@ fn a_location_that_cannot_be_used_is_refused_without_repeating_secrets(
     assert!(location.starts_with("file:") || !format!("{error:?}").contains("hunter2"), "{error:?}");
 }
 
+#[rstest]
+#[case::a_fragment("run#2", "run%232")]
+#[case::a_query("run?2", "run%3F2")]
+#[case::an_empty_query("run?", "run%3F")]
+fn a_file_url_never_names_another_path_than_the_one_written(#[case] name: &str, #[case] escaped: &str) {
+    let error = Location::parse(&format!("file:///nightly/{name}")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    assert!(error.to_string().contains("%3F") && error.to_string().contains("%23"), "{error}");
+    let location = Location::parse(&format!("file:///nightly/{escaped}")).unwrap();
+    assert_eq!(location.local_path(), Some(Path::new("/nightly").join(name).as_path()));
+    assert_eq!(Location::parse(&format!("/nightly/{name}")).unwrap().as_str(), location.as_str());
+}
+
 #[cfg(not(feature = "s3"))]
 #[test]
 fn a_scheme_that_was_not_built_in_names_its_feature() {
