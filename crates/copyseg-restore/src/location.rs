@@ -44,6 +44,8 @@ pub struct Location {
 impl Location {
     /// The location that `text` names: a path, or a `file://`, `s3://`, `gs://` or `az://` URL.
     ///
+    /// A path that begins like a URL, or like the name of a catalog, is written with `./` before it.
+    ///
     /// Nothing needs to exist there. Symbolic links on the way are resolved. Credentials of remote stores come
     /// from the environment (`AWS_ACCESS_KEY_ID`, `GOOGLE_SERVICE_ACCOUNT`, `AZURE_STORAGE_ACCOUNT_KEY` and
     /// their like), never from the URL.
@@ -53,15 +55,25 @@ impl Location {
     /// [`ErrorKind::Unsupported`] if this build lacks the feature for its scheme;
     /// [`ErrorKind::Unavailable`] if the file system cannot be asked.
     pub fn parse(text: &str) -> Result<Self> {
-        match text.split_once("://") {
-            None if text.is_empty() => Err(invalid("a location is empty: give a path or a URL")),
-            None => Self::local(Path::new(text)),
-            Some(("file", _)) => Self::local(&path_of(text)?),
-            Some((scheme, _)) => {
+        let Some(scheme) = scheme_of(text) else {
+            return match text {
+                "" => Err(invalid("a location is empty: give a path or a URL")),
+                path => Self::local(Path::new(path)),
+            };
+        };
+        let rest = &text[scheme.len() + 1..];
+        match scheme.as_str() {
+            "file" if rest.starts_with('/') => Self::local(&path_of(text)?),
+            scheme @ ("s3" | "gs" | "az") if rest.starts_with("//") => {
                 let url = bare_url(scheme, text)?;
                 let store = remote_store(scheme, &url)?;
                 Self::with_store(url.as_str(), store)
             }
+            // The text is not repeated: with another slash it might have been a URL with a secret.
+            scheme => Err(invalid(format!(
+                "what begins with `{scheme}:` is no place to restore from or to: use a path, file:///, s3://, gs:// or \
+                 az://; for a local folder of that name, put ./ before it"
+            ))),
         }
     }
 
@@ -172,6 +184,16 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidArgument, message)
 }
 
+/// The scheme, in small letters, of what is no path: any before `://`, and one that is known before any colon, so that a
+/// missing slash makes no local folder.
+fn scheme_of(text: &str) -> Option<String> {
+    const KNOWN: [&str; 8] = ["file", "s3", "gs", "az", "redb", "sled", "etcd", "memory"];
+    let (scheme, _) = text.split_once(':')?;
+    let is_known = KNOWN.iter().any(|known| known.eq_ignore_ascii_case(scheme));
+    let is_url = !scheme.contains('/') && (is_known || text.contains("://"));
+    is_url.then(|| scheme.to_ascii_lowercase())
+}
+
 /// The path of a `file:` URL. What follows a `?` or `#` is no part of it, so that it would be another path than the one
 /// meant.
 fn path_of(text: &str) -> Result<PathBuf> {
@@ -249,8 +271,7 @@ fn remote_store(scheme: &str, url: &Url) -> Result<Arc<dyn RemoteStore>> {
         }
         #[cfg(feature = "azure")]
         "az" => opened(object_store::azure::MicrosoftAzureBuilder::from_env().with_url(url.as_str()).build()),
-        #[allow(unreachable_patterns)]
-        "s3" | "gs" | "az" => Err(Error::new(
+        _ => Err(Error::new(
             ErrorKind::Unsupported,
             format!(
                 "this build cannot open {scheme}:// locations: build it with the feature {}",
@@ -261,9 +282,6 @@ fn remote_store(scheme: &str, url: &Url) -> Result<Arc<dyn RemoteStore>> {
                 }
             ),
         )),
-        _ => Err(invalid(format!(
-            "`{scheme}://` is no place to restore from or to: use a path, file://, s3://, gs:// or az://"
-        ))),
     }
 }
 

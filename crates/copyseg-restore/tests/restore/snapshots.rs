@@ -152,6 +152,39 @@ fn a_file_url_never_names_another_path_than_the_one_written(#[case] name: &str, 
     assert_eq!(Location::parse(&format!("/nightly/{name}")).unwrap().as_str(), location.as_str());
 }
 
+#[rstest]
+#[case::one_slash_missing("s3:/bucket/nightly")]
+#[case::both_slashes_missing("gs:bucket")]
+#[case::in_capitals("AZ:/container")]
+#[case::a_relative_path("file:nightly")]
+#[case::a_catalog("memory:")]
+#[case::a_catalog_file("redb:restored.redb")]
+#[case::a_catalog_url("etcd://host:2379/restores")]
+fn what_begins_like_a_url_is_no_folder_unless_it_is_written_as_one(#[case] text: &str) {
+    let error = Location::parse(text).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    assert!(error.to_string().contains("is no place to restore from or to: use a path"), "{error}");
+    let folder = Location::parse(&format!("./{text}")).unwrap();
+    assert!(folder.local_path().unwrap().ends_with(Path::new(text)));
+}
+
+#[rstest]
+#[case::capitals("FILE:///nightly")]
+#[case::one_slash("file:/nightly")]
+fn a_file_url_may_be_written_in_any_way_that_a_url_may(#[case] text: &str) {
+    assert_eq!(Location::parse(text).unwrap().as_str(), "file:///nightly");
+}
+
+#[rstest]
+#[case::a_time("10:30")]
+#[case::a_drive("C:/nightly")]
+#[case::a_scheme_later("nightly/s3:/bucket")]
+#[case::a_path_before_it("nightly/s3://bucket")]
+#[case::a_longer_word("s3s:/bucket")]
+fn a_colon_alone_makes_no_url(#[case] text: &str) {
+    assert!(Location::parse(text).unwrap().local_path().unwrap().ends_with(text));
+}
+
 #[cfg(not(feature = "s3"))]
 #[test]
 fn a_scheme_that_was_not_built_in_names_its_feature() {
