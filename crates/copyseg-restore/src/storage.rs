@@ -50,6 +50,10 @@ pub(crate) trait Storage: fmt::Debug + Send + Sync {
     /// Everything below `folder`, in no order; nothing if it is not there.
     async fn list(&self, folder: &str) -> Result<Vec<Entry>, Failure>;
 
+    /// The files below those of `folders` that are folders, directly in the location; it may hold others as well. What else
+    /// lies in the location need not be readable, where folders exist.
+    async fn list_all(&self, folders: Vec<String>) -> Result<Vec<Entry>, Failure>;
+
     /// The names of what lies directly in `folder`, in no order; none if it is not there.
     async fn names(&self, folder: &str) -> Result<Vec<String>, Failure>;
 

@@ -199,8 +199,10 @@ impl Run<'_> {
     /// How the target differs from what the manifest is to say, if it does: a segment that lacks a file, or has
     /// one of another size, must never be made visible.
     async fn difference(&self, job: &Job) -> Result<Option<String>> {
+        let snapshot = self.manager.snapshot()?;
+        let folders: Vec<_> = snapshot.segments_of_job(job.id).map(|pair| pair.target.to_string()).collect();
         let mut found: BTreeMap<SegmentId, (u32, u64)> = BTreeMap::new();
-        for entry in persist(&self.request.options, || self.target.list("")).await? {
+        for entry in persist(&self.request.options, || self.target.list_all(folders.clone())).await? {
             let Entry::File(file) = entry else { continue };
             let folder = file.name.split_once('/').and_then(|(folder, _)| layout::segment_of_folder(folder));
             if let Some(segment) = folder {
@@ -208,7 +210,6 @@ impl Run<'_> {
                 (*files, *bytes) = (*files + 1, *bytes + file.bytes);
             }
         }
-        let snapshot = self.manager.snapshot()?;
         let different = snapshot.segments_of_job(job.id).find_map(|pair| {
             let (files, bytes) = found.get(&pair.target).copied().unwrap_or_default();
             ((files, bytes) != (pair.files, pair.bytes)).then(|| {

@@ -56,6 +56,25 @@ impl Storage for Local {
         .await
     }
 
+    async fn list_all(&self, folders: Vec<String>) -> Result<Vec<Entry>, Failure> {
+        let (disk, root) = (self.disk.clone(), self.root.clone());
+        // All on one thread: there may be very many, and small ones.
+        blocking(move || {
+            let mut entries = Vec::new();
+            for folder in folders {
+                let path = root.join(&folder);
+                match disk.metadata(&path) {
+                    Ok(metadata) if metadata.is_dir() => walk(&disk, &path, &folder, &mut entries)?,
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => return Err(Failure::of_file("list", &path, error)),
+                }
+            }
+            Ok(entries)
+        })
+        .await
+    }
+
     async fn names(&self, folder: &str) -> Result<Vec<String>, Failure> {
         let (disk, path) = (self.disk.clone(), self.path(folder));
         blocking(move || {

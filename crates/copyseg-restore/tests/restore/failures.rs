@@ -313,3 +313,41 @@ async fn a_target_that_somebody_changed_is_never_published() {
     assert!(reason.contains("1 files of 3 bytes instead of 2 of 14"), "{reason}");
     assert!(fixture.manifest().await.is_none());
 }
+
+#[cfg(feature = "faults")]
+#[tokio::test]
+async fn a_folder_beside_the_segments_that_nobody_may_read_keeps_nothing_from_being_published() {
+    let fixture = Fixture::new().await;
+    let foreign = fixture.target().join("lost+found");
+    std::fs::create_dir_all(&foreign).unwrap();
+    let mut request = fixture.request();
+    let unreadable = foreign.clone();
+    request.target = request.target.with_hook(Arc::new(move |call, _| match call.operation {
+        "list" if call.path == unreadable => Err(std::io::ErrorKind::PermissionDenied.into()),
+        _ => Ok(()),
+    }));
+    assert!(completed(&fixture.restore_request(&request).await.unwrap()));
+    std::fs::remove_dir(foreign).unwrap();
+    fixture.assert_restored().await;
+}
+
+#[tokio::test]
+async fn a_segment_that_became_a_link_is_never_published() {
+    let fixture = Fixture::new().await;
+    let mut request = fixture.request();
+    request.options.segments_per_task = Some(1);
+    request.options.objects_in_flight = 1;
+    let (target, elsewhere) = (fixture.target(), fixture.path("elsewhere"));
+    let outcome = fixture.restore_hooked(&request, &CancellationToken::new(), move |_| {
+        let copied = crate::fixture::files(&target).into_keys().find(|name| name.ends_with("vectors.npy"));
+        if let Some(folder) = copied.filter(|_| !elsewhere.exists()) {
+            let folder = target.join(folder).parent().unwrap().to_owned();
+            std::fs::rename(&folder, &elsewhere).unwrap();
+            std::os::unix::fs::symlink(&elsewhere, folder).unwrap();
+        }
+        async { Ok(()) }.boxed()
+    });
+    let Outcome::Failed { reason, .. } = outcome.await.unwrap() else { panic!() };
+    assert!(reason.contains("somebody changed the target"), "{reason}");
+    assert!(fixture.path("elsewhere/vectors.npy").exists(), "what lies elsewhere stays");
+}
