@@ -226,6 +226,8 @@ impl Run<'_> {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Ok(Outcome::Stopped { job: Some(job.id) }),
+            // The manifest may be there or on its way: the one key decides, and without its answer the job does not end.
+            late = self.deadline_has_passed(job.id) => self.abort(job, JobState::Failed, &late?).await,
             outcome = self.publish(job) => outcome,
         }
     }

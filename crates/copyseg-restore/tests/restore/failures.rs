@@ -294,6 +294,37 @@ async fn a_deadline_that_passes_fails_the_job_even_between_runs() {
     }
 }
 
+#[cfg(feature = "faults")]
+#[tokio::test]
+async fn a_deadline_that_passes_while_nothing_can_be_published_fails_the_job() {
+    let fixture = Fixture::new().await;
+    let mut request = fixture.request();
+    request.options.deadline = Some(Duration::from_secs(60));
+    let (manager, target) = (fixture.manager.clone(), fixture.target());
+    request.target = request.target.with_hook(Arc::new(move |call, _| {
+        let is_segment = call.path.parent() == Some(&target) && !call.path.ends_with("_copyseg");
+        if call.operation == "list" && is_segment {
+            let jobs = manager.list_jobs(&copyseg_core::JobFilter::new()).unwrap();
+            if jobs[0].state == JobState::Publishing {
+                return Err(std::io::ErrorKind::PermissionDenied.into());
+            }
+        }
+        Ok(())
+    }));
+    let error = fixture.restore_request(&request).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert_eq!(fixture.jobs()[0].state, JobState::Publishing);
+    fixture.clock.advance(Duration::from_secs(61));
+    let outcome = fixture.restore_request(&request).await.unwrap();
+    let Outcome::Failed { job, reason, .. } = outcome else { panic!("{outcome:?}") };
+    assert!(reason.contains("the deadline of the restore"), "{reason}");
+    assert_eq!(fixture.job(job).state, JobState::Failed);
+    assert!(fixture.manifest().await.is_none());
+    assert!(fixture.target().join("_copyseg/outcome").exists(), "the marker");
+    assert!(completed(&fixture.restore().await.unwrap()));
+    fixture.assert_restored().await;
+}
+
 #[tokio::test]
 async fn a_target_that_somebody_changed_is_never_published() {
     let fixture = Fixture::new().await;
