@@ -82,7 +82,20 @@ impl Run<'_> {
                 ),
             ));
         }
-        self.take_target(job).await
+        let taken = self.take_target(job).await;
+        match &taken {
+            Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists { .. }) => {
+                self.fail_without_target(job, error).await?;
+            }
+            _ => {}
+        }
+        taken
+    }
+
+    /// Fails a job whose target is somebody else's, so that it has no future.
+    async fn fail_without_target(&self, job: &Job, error: &Error) -> Result<()> {
+        let reason = short(error.chain());
+        self.record(|| self.manager.fail_job(job.id, &reason)).await.map(drop)
     }
 
     /// Plans and records a new job, unless the target says that this restore is done.
@@ -111,9 +124,7 @@ impl Run<'_> {
         self.progress.send_modify(|progress| progress.job = Some(job.id));
         if let Err(error) = self.take_target(&job).await {
             if matches!(error.kind(), ErrorKind::InvalidArgument | ErrorKind::AlreadyExists { .. }) {
-                // Somebody else was faster, so this job has no future; the target is theirs.
-                let reason = short(error.chain());
-                self.record(|| self.manager.fail_job(job.id, &reason)).await?;
+                self.fail_without_target(&job, &error).await?;
             }
             return Err(error);
         }

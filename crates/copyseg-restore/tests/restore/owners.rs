@@ -106,6 +106,9 @@ async fn an_unfinished_target_can_be_taken_over_and_the_first_yields() {
     assert_eq!(error.kind(), ErrorKind::AlreadyExists { identical: false });
     assert!(error.to_string().contains(OTHER_CATALOG), "{error}");
     assert_eq!(fixture.manifest().await.unwrap(), manifest);
+    let job = fixture.jobs()[0].clone();
+    assert_eq!(job.state, copyseg_core::JobState::Failed, "it has no future");
+    assert!(job.reason.contains(OTHER_CATALOG), "{}", job.reason);
 }
 
 #[tokio::test]
