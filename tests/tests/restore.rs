@@ -159,6 +159,20 @@ fn a_catalog_in_the_snapshot_is_refused_before_it_is_created(#[case] catalog: &s
 }
 
 #[rstest]
+#[case::among_the_records("restored/_copyseg/catalog.redb")]
+#[case::beside_the_segments("redb:restored/catalog.redb")]
+#[case::the_target_itself("redb:restored")]
+fn a_catalog_in_the_target_is_refused_before_it_is_created(#[case] catalog: &str) {
+    let stage = Stage::small();
+    let before = files_below(stage.scratch.path());
+    let refused = stage.restore().args(["--catalog", catalog]).run().exits(2);
+    let message = refused.error()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("would lie in the target"), "{message}");
+    assert_eq!(files_below(stage.scratch.path()), before, "nothing was written");
+    stage.restore().run().exits(0);
+}
+
+#[rstest]
 #[case::unfinished(false)]
 #[case::completed(true)]
 fn a_catalog_beyond_repair_is_moved_away_and_the_same_restore_run_again(#[case] complete: bool) {

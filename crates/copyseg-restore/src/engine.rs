@@ -101,15 +101,16 @@ pub async fn restore(
 /// has to say.
 ///
 /// # Errors
-/// [`InvalidArgument`](ErrorKind::InvalidArgument) as from [`restore`], and for a catalog in the snapshot, which would
-/// change it; [`AlreadyExists`](ErrorKind::AlreadyExists) if the target belongs to another restore; and what storage
-/// reports.
+/// [`InvalidArgument`](ErrorKind::InvalidArgument) as from [`restore`], and for a catalog in the snapshot or in the
+/// target, which would change it; [`AlreadyExists`](ErrorKind::AlreadyExists) if the target belongs to another restore;
+/// and what storage reports.
 pub async fn check(request: &RestoreRequest, catalog_url: &str) -> Result<()> {
     options::check(&request.options)?;
     request.source.check_apart(&request.target)?;
     let catalog = Location::of_local_catalog(catalog_url)?;
     if let Some(catalog) = &catalog {
-        request.source.check_without_catalog(catalog)?;
+        request.source.check_without_catalog(catalog, "snapshot")?;
+        request.target.check_without_catalog(catalog, "target")?;
     }
     let (source, target) = (request.source.storage(), request.target.storage());
     let is_new = catalog.and_then(|it| it.local_path().map(|path| !path.exists())).unwrap_or(false);

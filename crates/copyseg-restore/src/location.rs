@@ -144,11 +144,11 @@ impl Location {
         Ok(())
     }
 
-    /// Refuses a catalog that lies in this snapshot: writing it would change the snapshot.
-    pub(crate) fn check_without_catalog(&self, catalog: &Self) -> Result<()> {
+    /// Refuses a catalog that lies in this location, which is the snapshot or the target: it would change what is there.
+    pub(crate) fn check_without_catalog(&self, catalog: &Self, what: &str) -> Result<()> {
         if catalog.lies_in(self) {
             return Err(invalid(format!(
-                "the catalog {catalog} would lie in the snapshot {self} and change it: keep it elsewhere"
+                "the catalog {catalog} would lie in the {what} {self} and change it: keep it elsewhere"
             )));
         }
         Ok(())
