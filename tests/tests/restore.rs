@@ -229,6 +229,30 @@ fn a_restore_whose_target_was_removed_under_it_says_what_to_remove_before_the_ne
 }
 
 #[test]
+fn a_segment_folder_that_became_a_link_gets_no_copy_until_it_is_removed() {
+    let stage = Stage::large();
+    stage.interrupted();
+    let elsewhere = stage.join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let mut linked = Vec::new();
+    for segment in 0..5_000 {
+        let folder = stage.join("restored").join(segment.to_string());
+        if !folder.exists() {
+            std::os::unix::fs::symlink(&elsewhere, &folder).unwrap();
+            linked.push(folder);
+        }
+    }
+    let error = stage.restore().run().exits(5).error();
+    assert!(error["message"].as_str().unwrap().contains("is a symbolic link"), "{error}");
+    assert!(files_below(&elsewhere).is_empty(), "nothing was written outside the target");
+    for folder in linked {
+        fs::remove_file(folder).unwrap();
+    }
+    assert_eq!(stage.restore().run().exits(0).json()["already"], false);
+    stage.assert_completed();
+}
+
+#[test]
 fn an_owner_record_that_is_removed_is_written_again_by_the_next_run() {
     let stage = Stage::large();
     stage.interrupted();

@@ -79,6 +79,16 @@ impl Failure {
         Self::caused(FailureKind::Blocked, message, error)
     }
 
+    /// What it means that a folder of the target is a symbolic link.
+    pub(crate) fn of_link(path: &Path) -> Self {
+        let message = format!(
+            "cannot write into {}: it is a symbolic link, and nothing is written outside the target; remove it, then \
+             run the same restore again to go on",
+            path.display()
+        );
+        Self { kind: FailureKind::Blocked, error: Error::new(ErrorKind::Unavailable, message) }
+    }
+
     /// What `error` of a remote store means for the attempt to `operation` (a verb) the object `url`.
     pub(crate) fn of_object(operation: &str, url: &str, error: object_store::Error) -> Self {
         use object_store::Error::*;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::disk::Disk;
 use self::reader::Reader;
-use self::staged::{Name, Staged, write_all, write_stream};
+use self::staged::{Name, Staged, check_no_link, write_all, write_stream};
 use super::content::{Checksum, Content};
 use super::{Entry, File, Heard, Storage, remote, staged_name};
 use crate::failure::{Failure, FailureKind};
@@ -40,7 +40,7 @@ impl Local {
     }
 
     fn staged(&self, staging: &str) -> Result<Name, Failure> {
-        Ok(Name::new(&self.disk, self.path(&staged_name(staging)?)))
+        Ok(Name::new(&self.disk, &self.root, &staged_name(staging)?))
     }
 }
 
@@ -107,8 +107,9 @@ impl Storage for Local {
     }
 
     async fn prepare(&self, folder: &str) -> Result<(), Failure> {
-        let (disk, path) = (self.disk.clone(), self.path(folder));
+        let (disk, root, path) = (self.disk.clone(), self.root.clone(), self.path(folder));
         blocking(move || {
+            check_no_link(&disk, &root, &path)?;
             let created = disk.create_folders(&path);
             created.map_err(|error| Failure::of_file("create the folder", &path, error))?;
             // Folders above may have been created by a run that was killed before it synced them.
@@ -124,8 +125,9 @@ impl Storage for Local {
     }
 
     async fn open_staging(&self, staging: &str) -> Result<(), Failure> {
-        let (disk, path) = (self.disk.clone(), self.path(staging));
+        let (disk, root, path) = (self.disk.clone(), self.root.clone(), self.path(staging));
         blocking(move || {
+            check_no_link(&disk, &root, &path)?;
             let mut created = disk.create_folders(&path);
             // Another run may be removing the folder above, which it left empty.
             for _ in 0..REMOVALS_MAX {

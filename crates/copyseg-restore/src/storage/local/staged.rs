@@ -32,6 +32,7 @@ pub(super) struct Staged {
 #[derive(Clone)]
 pub(super) struct Name {
     disk: Disk,
+    root: PathBuf,
     path: PathBuf,
     given_up: CancellationToken,
 }
@@ -78,8 +79,9 @@ pub(super) async fn write_stream(
 }
 
 impl Name {
-    pub(super) fn new(disk: &Disk, path: PathBuf) -> Self {
-        Self { disk: disk.clone(), path, given_up: CancellationToken::new() }
+    pub(super) fn new(disk: &Disk, root: &Path, name: &str) -> Self {
+        let (root, path) = (root.to_owned(), root.join(name));
+        Self { disk: disk.clone(), root, path, given_up: CancellationToken::new() }
     }
 
     pub(super) fn guard(&self) -> Guard {
@@ -92,6 +94,26 @@ impl Name {
             false => Ok(()),
         }
     }
+
+    /// The last looks before the file appears under the name `to`.
+    fn check_may_appear(&self, to: &Path) -> Result<(), Failure> {
+        check_no_link(&self.disk, &self.root, to.parent().unwrap_or(to))?;
+        self.check_given_up()
+    }
+}
+
+/// Refuses a folder that is reached through a symbolic link below `root`: what is written there would land elsewhere.
+pub(super) fn check_no_link(disk: &Disk, root: &Path, folder: &Path) -> Result<(), Failure> {
+    for folder in folder.ancestors().take_while(|folder| *folder != root) {
+        match disk.metadata(folder) {
+            Ok(metadata) if metadata.is_symlink() => return Err(Failure::of_link(folder)),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Failure::of_file("look at", folder, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 impl Guard {
@@ -153,14 +175,14 @@ impl Staged {
     /// Gives it its name, over whatever has it. Its entry is durable once the folder is synced.
     pub(super) fn put_in_place(mut self, to: &Path) -> Result<(), Failure> {
         let Name { disk, path, .. } = &self.name;
-        self.name.check_given_up()?;
+        self.name.check_may_appear(to)?;
         let renamed = match disk.rename(path, to) {
             // Folders are made for a file that is there, so that one swept away leaves none behind.
             Err(error) if error.kind() == ErrorKind::NotFound && disk.metadata(path).is_ok() => {
                 let parent = to.parent().unwrap_or(to);
                 let created = disk.create_folders(parent);
                 created.map_err(|error| Failure::of_file("create the folder", parent, error))?;
-                self.name.check_given_up()?;
+                self.name.check_may_appear(to)?;
                 disk.rename(path, to)
             }
             renamed => renamed,
@@ -172,6 +194,7 @@ impl Staged {
 
     /// False if something has that name already.
     pub(super) fn put_in_free_place(mut self, to: &Path) -> Result<bool, Failure> {
+        self.name.check_may_appear(to)?;
         match self.name.disk.rename_new(&self.name.path, to) {
             Ok(()) => {
                 self.in_place = true;

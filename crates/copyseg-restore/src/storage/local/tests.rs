@@ -138,6 +138,41 @@ async fn a_write_that_fails_leaves_the_old_file_and_no_other() {
 }
 
 #[tokio::test]
+async fn nothing_is_written_through_a_link_that_stands_in_the_way() {
+    let (folder, local) = folder();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let link = |name: &str| std::os::unix::fs::symlink(elsewhere.path(), folder.path().join(name)).unwrap();
+    link("7");
+    fs::create_dir(folder.path().join("8")).unwrap();
+    link("8/nested");
+    for name in ["7/file", "7/nested/file", "8/nested/file", "8/nested/deeply/file"] {
+        let written = local.write(name, STAGING, 7, Content::of("content")).await.unwrap_err();
+        let created = local.create(name, STAGING, "content".into()).await.unwrap_err();
+        for failure in [written, created] {
+            assert_eq!(failure.kind, FailureKind::Blocked, "{failure:?}");
+            assert!(failure.error.to_string().contains("is a symbolic link"), "{failure:?}");
+        }
+    }
+    fs::remove_dir_all(folder.path().join("_copyseg")).unwrap();
+    link("_copyseg");
+    for refused in [local.prepare("_copyseg").await, local.open_staging(STAGING).await] {
+        assert!(refused.unwrap_err().error.to_string().contains("is a symbolic link"));
+    }
+    assert!(children(&Disk::default(), elsewhere.path()).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_location_itself_may_be_reached_through_a_link() {
+    let (folder, _) = folder();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(folder.path(), &link).unwrap();
+    let local = Local::new(link, Disk::default());
+    local.prepare("_copyseg").await.unwrap();
+    local.write("7/file", STAGING, 7, Content::of("content")).await.unwrap();
+    assert_eq!(fs::read(folder.path().join("7/file")).unwrap(), b"content");
+}
+
+#[tokio::test]
 async fn what_is_on_its_way_when_its_staging_folder_is_removed_never_appears() {
     let (folder, local) = folder();
     fs::write(folder.path().join("7"), "copied by a successor").unwrap();

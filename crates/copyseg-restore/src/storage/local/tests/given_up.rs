@@ -148,7 +148,18 @@ async fn a_write_that_is_given_up_at_any_call_puts_nothing_in_place_later(
         hung.push(call);
     }
     let calls: Vec<_> = hung.iter().filter(|(_, done)| !done).map(|(operation, _)| *operation).collect();
-    let expected =
-        ["create", "write", "write", "write", "sync", "rename", "metadata", "create folders", "rename"];
+    let expected = [
+        "create",
+        "write",
+        "write",
+        "write",
+        "sync",
+        "metadata",
+        "rename",
+        "metadata",
+        "create folders",
+        "metadata",
+        "rename",
+    ];
     assert_eq!(calls, expected);
 }
