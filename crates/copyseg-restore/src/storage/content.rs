@@ -19,11 +19,35 @@ pub(crate) enum Content {
 pub(crate) trait Chunks: Send {
     /// Puts the next bytes into `chunk`, in place of what it holds. False if no more follow.
     fn next(&mut self, chunk: &mut Vec<u8>) -> Result<bool, Failure>;
+
+    /// The mode of the file that they come from, once the first is there, where files have one.
+    fn mode(&self) -> Option<u32> {
+        None
+    }
 }
 
+#[cfg(test)]
 impl<F: FnMut(&mut Vec<u8>) -> Result<bool, Failure> + Send> Chunks for F {
     fn next(&mut self, chunk: &mut Vec<u8>) -> Result<bool, Failure> {
         self(chunk)
+    }
+}
+
+/// Chunks that are shown to somebody on their way.
+struct Inspected<F> {
+    chunks: Box<dyn Chunks>,
+    observe: F,
+}
+
+impl<F: FnMut(&[u8]) + Send> Chunks for Inspected<F> {
+    fn next(&mut self, chunk: &mut Vec<u8>) -> Result<bool, Failure> {
+        let more = self.chunks.next(chunk)?;
+        (self.observe)(chunk);
+        Ok(more)
+    }
+
+    fn mode(&self) -> Option<u32> {
+        self.chunks.mode()
     }
 }
 
@@ -37,11 +61,7 @@ impl Content {
     pub(crate) fn inspect(self, mut observe: impl FnMut(&[u8]) + Send + 'static) -> Self {
         match self {
             Self::Stream(stream) => Self::Stream(stream.inspect_ok(move |chunk| observe(chunk)).boxed()),
-            Self::Blocking(mut chunks) => Self::Blocking(Box::new(move |chunk: &mut Vec<u8>| {
-                let more = chunks.next(chunk)?;
-                observe(chunk);
-                Ok(more)
-            })),
+            Self::Blocking(chunks) => Self::Blocking(Box::new(Inspected { chunks, observe })),
         }
     }
 

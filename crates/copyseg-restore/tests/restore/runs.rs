@@ -33,6 +33,26 @@ async fn a_restore_copies_every_byte_into_new_files() {
 }
 
 #[tokio::test]
+async fn nobody_may_do_more_with_a_copy_than_with_its_source() {
+    let fixture = Fixture::new().await;
+    let set = |mode: u32| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    for (name, mode) in [("1/ids.npy", 0o600), ("1/vectors.npy", 0o440), ("2/ids.npy", 0o755)] {
+        std::fs::set_permissions(fixture.source().join(name), set(mode)).unwrap();
+    }
+    fixture.restore().await.unwrap();
+    // What a new file gets from the umask of this process, which is not known here.
+    write(&fixture.path("new"), "");
+    let mode = |path: std::path::PathBuf| std::fs::metadata(path).unwrap().mode() & 0o777;
+    let usual = mode(fixture.path("new"));
+    let segments = fixture.manifest().await.unwrap().segments;
+    let copy =
+        |index: usize, name: &str| fixture.target().join(segments[index].target.to_string()).join(name);
+    assert_eq!(mode(copy(0, "ids.npy")), 0o600);
+    assert_eq!(mode(copy(0, "vectors.npy")), 0o640 & usual);
+    assert_eq!(mode(copy(1, "ids.npy")), 0o644 & usual);
+}
+
+#[tokio::test]
 async fn progress_ends_where_the_plan_said() {
     let fixture = Fixture::new().await;
     let progress = watch::Sender::new(RestoreProgress::default());

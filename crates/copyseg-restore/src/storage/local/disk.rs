@@ -49,9 +49,18 @@ impl Disk {
         self.call("list", folder, || fs::read_dir(folder))
     }
 
-    /// Creates a file that is not there.
-    pub(super) fn create(&self, path: &Path) -> io::Result<fs::File> {
-        self.call("create", path, || fs::File::create_new(path))
+    /// Creates a file that is not there. Others may do no more with it than with a file of this mode.
+    pub(super) fn create(&self, path: &Path, mode: Option<u32>) -> io::Result<fs::File> {
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        if let Some(mode) = mode {
+            // This user reads what was written, and may replace it; nobody is to run it.
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode & 0o666 | 0o600);
+        }
+        #[cfg(not(unix))]
+        let _ = mode;
+        self.call("create", path, || options.open(path))
     }
 
     pub(super) fn write(&self, mut file: &fs::File, path: &Path, content: &[u8]) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! Reads files, on a thread that may block: those of a source in the one version that was planned, a copy as it is.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
@@ -19,24 +19,25 @@ pub(super) struct Reader {
     path: PathBuf,
     file: File,
     source: Option<fs::File>,
+    mode: Option<u32>,
     read: u64,
 }
 
 impl Reader {
     pub(super) fn new(disk: Disk, path: PathBuf, file: File) -> Self {
-        Self { disk, path, file, source: None, read: 0 }
+        Self { disk, path, file, source: None, mode: None, read: 0 }
     }
 
-    fn open(&self) -> Result<fs::File, Failure> {
+    fn open(&mut self) -> Result<fs::File, Failure> {
         let source = self.disk.open(&self.path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => changed(&self.path.display().to_string(), "is gone"),
             _ => Failure::of_file("read", &self.path, error),
         })?;
-        self.check_version(&source)?;
+        self.mode = mode(&self.check_version(&source)?);
         Ok(source)
     }
 
-    fn check_version(&self, source: &fs::File) -> Result<(), Failure> {
+    fn check_version(&self, source: &fs::File) -> Result<Metadata, Failure> {
         let metadata = source.metadata();
         let metadata = metadata.map_err(|error| Failure::of_file("read", &self.path, error))?;
         if metadata.len() != self.file.bytes {
@@ -45,7 +46,7 @@ impl Reader {
         if stamp(&metadata) != self.file.stamp {
             return Err(changed(&self.path.display().to_string(), "was modified"));
         }
-        Ok(())
+        Ok(metadata)
     }
 
     fn has_now(&self, bytes: u64) -> Failure {
@@ -73,6 +74,20 @@ impl Chunks for Reader {
         }
         Ok(false)
     }
+
+    fn mode(&self) -> Option<u32> {
+        self.mode
+    }
+}
+
+#[cfg(unix)]
+fn mode(metadata: &Metadata) -> Option<u32> {
+    Some(std::os::unix::fs::MetadataExt::mode(metadata))
+}
+
+#[cfg(not(unix))]
+fn mode(_metadata: &Metadata) -> Option<u32> {
+    None
 }
 
 /// The checksum of what is in a file now, if it is there. `heard` is called for each chunk, and says whether to go on.

@@ -49,7 +49,7 @@ pub(super) struct Guard {
 pub(super) fn write_all(staged: Name, mut chunks: Box<dyn Chunks>, to: &Path) -> Result<(), Failure> {
     let mut chunk = Vec::new();
     let mut more = chunks.next(&mut chunk)?;
-    let mut staged = Staged::create(staged)?;
+    let mut staged = Staged::create(staged, chunks.mode())?;
     staged.write(&chunk)?;
     while more {
         more = chunks.next(&mut chunk)?;
@@ -67,7 +67,7 @@ pub(super) async fn write_stream(
 ) -> Result<(), Failure> {
     let first = chunks.try_next().await?.unwrap_or_default();
     let write = |mut staged: Staged, chunk: Bytes| staged.write(&chunk).map(|()| staged);
-    let mut staged = blocking(move || write(Staged::create(staged)?, first)).await?;
+    let mut staged = blocking(move || write(Staged::create(staged, None)?, first)).await?;
     while let Some(chunk) = chunks.try_next().await? {
         staged = blocking(move || write(staged, chunk)).await?;
     }
@@ -134,9 +134,9 @@ impl Drop for Guard {
 }
 
 impl Staged {
-    pub(super) fn create(name: Name) -> Result<Self, Failure> {
+    pub(super) fn create(name: Name, mode: Option<u32>) -> Result<Self, Failure> {
         name.check_given_up()?;
-        let file = name.disk.create(&name.path).map_err(|error| match error.kind() {
+        let file = name.disk.create(&name.path, mode).map_err(|error| match error.kind() {
             ErrorKind::NotFound => Failure::of_staging(&name.path, error),
             _ => Failure::of_file("create", &name.path, error),
         })?;
@@ -147,7 +147,7 @@ impl Staged {
 
     /// One that holds `content` and is synced.
     pub(super) fn with_content(name: Name, content: &[u8]) -> Result<Self, Failure> {
-        let mut staged = Self::create(name)?;
+        let mut staged = Self::create(name, None)?;
         staged.write(content)?;
         staged.sync()?;
         Ok(staged)
