@@ -18,7 +18,8 @@
 //! restored/_copyseg/plan-*     while it is unfinished, what was planned
 //! restored/_copyseg/staging/   while it is unfinished, files that are not whole yet, in a folder for each run
 //! ```
-//! Segments count as restored once the [`Manifest`] names them. Other files in the target are left alone.
+//! Segments count as restored once the [`Manifest`] names them, and are not looked at again: a restore that is run again
+//! says that it is complete by the manifest alone. Other files in the target are left alone.
 //!
 //! # Tasks in progress
 //! Small tasks are claimed up to 128 ahead of their copying, and reported up to 64 at once, so that they share commits of the
@@ -29,13 +30,16 @@
 //! A worker's [`Failure`] is [transient](FailureKind::Transient) and retried with backoff, a bounded number of
 //! times; or [blocked](FailureKind::Blocked), such as a full disk or a missing permission, which ends the run
 //! with an error that says what to do and keeps the job, so that nothing is lost; or
-//! [permanent](FailureKind::Permanent), such as a source file that changed since the plan, which fails the job.
+//! [permanent](FailureKind::Permanent), such as a source file that changed or disappeared since the plan, which fails the
+//! job.
 //!
 //! # Local files
 //! Bytes are copied through a staging file that is synced and renamed, and the folders above it are synced,
 //! before a task counts as completed. A run begins by removing the staging folders of earlier ones: a process that was
 //! frozen and wakes up after another has gone on can put nothing in place any more. Files are read and written
 //! directly, not through `object_store`, whose local `copy` makes hard links and whose listing hides names like `x#1`.
+//! Nothing is written through a symbolic link in the target, which may be reached through one itself. Others may do no
+//! more with the copy of a local file than with its source; folders get what the umask leaves.
 //!
 //! # Remote stores
 //! `s3://`, `gs://` and `az://` need the features `s3`, `gcs` and `azure`; [`Location::with_store`] takes a store
