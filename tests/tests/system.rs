@@ -26,6 +26,10 @@ fn shell(stage: &Stage, wrapper: &[&str], lines: &str) -> (i32, Value) {
     (code, error.unwrap_or(Value::String(stderr)))
 }
 
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+}
+
 fn assert_needs_help(ended: &(i32, Value), advice: &str) {
     let (code, error) = ended;
     assert_eq!((*code, &error["code"]), (5, &Value::from("unavailable")), "{error}");
@@ -123,6 +127,30 @@ fn a_limit_on_open_files_ends_the_run_at_worst_and_the_next_one_goes_on(
     stage.assert_completed();
 }
 
+#[cfg(target_os = "linux")]
+#[rstest]
+fn a_limit_on_threads_ends_the_run_in_order_and_the_next_one_goes_on(
+    #[values(1, 2, 3, 4, 5, 6, 7, 8)] threads: u32,
+) {
+    let stage = Stage::small();
+    // Root is bound by no such limit, and nothing else runs as this user.
+    let id = (64_900 + threads).to_string();
+    let user: &[&str] =
+        if is_root() { &["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups"] } else { &[] };
+    fs::set_permissions(stage.scratch.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let limited = ["timeout", "--signal=KILL", "60", "prlimit", &format!("--nproc={threads}")];
+    let wrapper = [user, &limited].concat();
+    let run = stage.restore().through(wrapper[0], &wrapper[1..]).run();
+    if run.code != 0 {
+        let error = run.exits(5).error();
+        assert_eq!(error["code"], "unavailable", "{error}");
+        assert!(error.to_string().contains("thread"), "{error}");
+    }
+    let everybody: &[&str] = if user.is_empty() { &["env"] } else { user };
+    stage.restore().through(everybody[0], &everybody[1..]).run().exits(0);
+    stage.assert_completed();
+}
+
 #[test]
 fn a_target_that_may_not_be_written_ends_the_run_and_the_next_one_goes_on() {
     let stage = Stage::large();
@@ -131,9 +159,8 @@ fn a_target_that_may_not_be_written_ends_the_run_and_the_next_one_goes_on() {
     allow(0o555);
     let copied = files_below(&stage.join("restored"));
     // Without its capabilities root is bound by permissions as everybody else is.
-    let is_root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
     let unprivileged: &[&str] =
-        if is_root { &["setpriv", "--inh-caps=-all", "--bounding-set=-all"] } else { &[] };
+        if is_root() { &["setpriv", "--inh-caps=-all", "--bounding-set=-all"] } else { &[] };
     let ended = shell(&stage, unprivileged, "restore restored");
     allow(0o755);
     assert_needs_help(&ended, "allow it to this user");

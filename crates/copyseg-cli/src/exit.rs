@@ -129,6 +129,12 @@ impl Failure {
         Error::with_source(ErrorKind::Unavailable, message, error).into()
     }
 
+    /// The system does not let this user start another thread.
+    pub(crate) fn no_thread(cause: &str) -> Self {
+        let message = "a thread could not be started: raise the limit on processes (`ulimit -u`)";
+        Error::with_source(ErrorKind::Unavailable, message, cause).into()
+    }
+
     /// The exit code it ends the process with.
     pub(crate) fn exit(&self) -> Exit {
         match self {

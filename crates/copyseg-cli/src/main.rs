@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod catalog;
 mod signals;
+mod threads;
 mod output;
 mod exit;
 
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     };
     output::log_to_stderr();
     let format = arguments.output;
+    threads::end_process_without(format);
     let ended = tokio::runtime::Runtime::new().map_err(Failure::not_started).and_then(|runtime| {
         let ended = runtime.block_on(run(arguments));
         // A system call that never ends, on a dead network disk, must not keep a stopped process from ending.
