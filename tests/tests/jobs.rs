@@ -42,6 +42,15 @@ fn a_list_is_filtered_and_goes_on_where_it_was_cut() {
     let second = list(&format!("--limit 2 --after {next}"));
     assert_eq!(items(&second).len(), 1);
     assert_eq!(second["next"], Value::Null);
+
+    for format in ["table", "jsonl"] {
+        let line = format!("job list --catalog all.redb --limit 2 -o {format}");
+        let cut = stage.command(&line).run().exits(0);
+        assert!(cut.stderr.contains(&format!("there are more: add --after {next}")), "{format}: {cut:?}");
+        assert!(!cut.stdout.contains("more"), "{format}: {cut:?}");
+        let rest = stage.command(&line).args(["--after", next]).run().exits(0);
+        assert_eq!(rest.stderr, "", "{format}");
+    }
 }
 
 #[test]

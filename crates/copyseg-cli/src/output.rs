@@ -10,6 +10,7 @@ use copyseg::{JobState, TaskState, Timestamp};
 use indicatif::{BinaryBytes, MultiProgress};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
+use serde_json::json;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -87,7 +88,18 @@ impl Output {
         }
     }
 
-    /// Prints a list: for people a table with `header`, one `row` for each item.
+    /// Tells what a reader of the result must know too, on stderr: people by a line, programs by one JSON object.
+    pub(crate) fn warn(self, text: &str) {
+        let line = match self.format {
+            Format::Table => printable(text),
+            Format::Json | Format::Jsonl => Text::json(json!({ "note": text }).to_string()).0,
+        };
+        // A failure to write to stderr has nowhere left to be told.
+        let _ = writeln!(io::stderr().lock(), "{line}");
+    }
+
+    /// Prints a list: for people a table with `header`, one `row` for each item. Lines have no place for where the next
+    /// page starts, so that it is told beside them.
     ///
     /// # Errors
     /// As [`one`](Self::one).
@@ -97,6 +109,9 @@ impl Output {
         header: &[&str],
         row: impl Fn(&T) -> Vec<Cell>,
     ) -> io::Result<()> {
+        if let Some(next) = page.next.as_ref().filter(|_| self.format != Format::Json) {
+            self.warn(&format!("there are more: add --after {next}"));
+        }
         print(&match self.format {
             Format::Table => columns(header, page.items.iter().map(row)),
             Format::Json => Text::json(serde_json::to_string_pretty(page)?),

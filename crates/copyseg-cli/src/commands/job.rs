@@ -92,9 +92,6 @@ async fn list(url: &str, output: Output, request: JobList) -> Result<(), Failure
     let more = items.len() > limit;
     items.truncate(limit);
     let next = items.last().filter(|_| more).map(|view| view.job.id.to_string());
-    if let Some(next) = &next {
-        output.note(&format!("there are more: add --after {next}"));
-    }
     let header = ["ID", "STATE", "COPIED", "SEGMENTS", "SIZE", "CREATED", "TARGET"];
     Ok(output.list(&Page { items, next }, &header, job_row)?)
 }
