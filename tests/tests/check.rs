@@ -104,6 +104,25 @@ async fn a_record_that_cannot_be_read_is_listed_exported_and_dropped_and_never_p
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_record_cannot_be_read_is_said_to_be_set_aside_and_not_to_be_missing() {
+    let stage = Stage::small();
+    stage.restore().run().exits(0);
+    let id = stage.job()["id"].as_str().unwrap().to_owned();
+    tamper(&stage, garbage(RecordKey { kind: RecordKind::Job, id: id.parse().unwrap() }), |_| {}).await;
+    for command in ["get", "tasks", "wait", "watch", "cancel", "rm"] {
+        let line = format!("job {command} {id} --catalog restored -o json");
+        let error = stage.command(&line).run().exits(4).error();
+        assert_eq!(error["code"], "set_aside", "{command}: {error}");
+        assert!(error["message"].as_str().unwrap().contains(&id), "{command}: {error}");
+        assert!(error["hint"].as_str().unwrap().contains("check --list"), "{command}: {error}");
+    }
+    for format in ["table", "json", "jsonl"] {
+        let list = stage.command(&format!("job list --catalog restored -o {format}")).run().exits(0);
+        assert!(list.stderr.contains("set aside, which are not listed: 1"), "{format}: {list:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_can_be_read_is_never_dropped() {
     let stage = Stage::small();
     stage.restore().run().exits(0);

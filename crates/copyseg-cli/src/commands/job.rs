@@ -5,8 +5,8 @@ mod watch;
 mod wait;
 
 use copyseg::{
-    Error, ErrorKind, Job, JobFilter, JobId, JobState, MetaManager, Progress, Snapshot, Task, TaskFilter,
-    TaskState,
+    Error, ErrorKind, Job, JobFilter, JobId, JobState, MetaManager, Progress, RecordKey, RecordKind,
+    Snapshot, Task, TaskFilter, TaskState,
 };
 use serde::Serialize;
 
@@ -86,6 +86,12 @@ async fn list(url: &str, output: Output, request: JobList) -> Result<(), Failure
         filter = filter.after(id);
     }
     let snapshot = catalog::read(url).await?;
+    let set_aside = snapshot.set_aside().filter(|record| record.key.kind == RecordKind::Job).count();
+    if set_aside > 0 {
+        output.warn(&format!(
+            "records of jobs set aside, which are not listed: {set_aside}; see `copyseg check --list`"
+        ));
+    }
     let is_held = copyseg::holder(url).await?.is_some();
     let view = |job| JobView::new(&snapshot, job, is_held);
     let mut items: Vec<_> = snapshot.jobs(&filter).map(|job| view(job)).collect();
@@ -239,6 +245,13 @@ fn ended(job: &Job) -> Result<(), Failure> {
 }
 
 fn find(snapshot: &Snapshot, id: JobId) -> copyseg::Result<&Job> {
-    let missing = || Error::new(ErrorKind::NotFound, format!("there is no job {id} in the catalog"));
+    let key = RecordKey { kind: RecordKind::Job, id: id.0 };
+    let missing = || match snapshot.set_aside().any(|record| record.key == key) {
+        true => Error::new(
+            ErrorKind::SetAside,
+            format!("the record of job {id} cannot be read and was set aside"),
+        ),
+        false => Error::new(ErrorKind::NotFound, format!("there is no job {id} in the catalog")),
+    };
     snapshot.job(id).map(AsRef::as_ref).ok_or_else(missing)
 }
