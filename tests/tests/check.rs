@@ -123,6 +123,22 @@ async fn a_job_whose_record_cannot_be_read_is_said_to_be_set_aside_and_not_to_be
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_counter_that_cannot_be_read_is_dropped_and_no_id_is_given_out_twice() {
+    let stage = Stage::small();
+    stage.restore().run().exits(0);
+    let first = stage.job()["id"].as_str().unwrap().parse::<i64>().unwrap();
+    tamper(&stage, garbage(RecordKey { kind: RecordKind::Store, id: 1 }), |_| {}).await;
+    assert_eq!(problems(&stage, 8), [("set_aside".into(), "store:1".into())]);
+    let dropped = stage.command("check --catalog restored -o json --drop store:1").run().exits(0).json();
+    assert_eq!(dropped["dropped"], "store:1");
+    assert_eq!(problems(&stage, 0), []);
+
+    let next = stage.command("restore snapshot other --catalog restored -o json").run().exits(0).json();
+    assert!(next["job"].as_str().unwrap().parse::<i64>().unwrap() > first, "{next}");
+    assert_eq!(problems(&stage, 0), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_can_be_read_is_never_dropped() {
     let stage = Stage::small();
     stage.restore().run().exits(0);

@@ -49,7 +49,7 @@ fn jsonl_is_one_object_a_line() {
 #[case("job list --state done")]
 #[case("job list --limit 0")]
 #[case("gc --retention soon")]
-#[case("check --drop store:1")]
+#[case("check --drop shop:1")]
 #[case("check --list --drop job:1")]
 #[case("restore")]
 #[case("restore a b --verify luck")]

@@ -253,11 +253,12 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(length).map_err(|_| format!("{expected}, not a negative one"))
 }
 
-/// Reads the key of a record that can be set aside: `job:5` or `task:7`.
+/// Reads the key of a record as `check --list` names it: `job:5`, `task:7`, or `store:1`, the counter of ids, which the
+/// writer of the catalog has rebuilt under another key.
 fn record_key(text: &str) -> Result<RecordKey, String> {
-    let kind = |name| [RecordKind::Job, RecordKind::Task].into_iter().find(|kind| kind.as_str() == name);
+    let kind = |name| RecordKind::ALL.into_iter().find(|kind| kind.as_str() == name);
     let key = text.split_once(':').and_then(|(name, id)| Some((kind(name)?, id.parse().ok()?)));
-    key.map(|(kind, id)| RecordKey { kind, id }).ok_or_else(|| "expected job:ID or task:ID".into())
+    key.map(|(kind, id)| RecordKey { kind, id }).ok_or_else(|| "expected job:ID, task:ID or store:ID".into())
 }
 
 /// The output format among arguments that could not be read as a whole.
@@ -332,13 +333,14 @@ mod tests {
     #[rstest]
     #[case("job:5", RecordKind::Job, 5)]
     #[case("task:-7", RecordKind::Task, -7)]
+    #[case("store:1", RecordKind::Store, 1)]
     fn a_record_key_is_read(#[case] text: &str, #[case] kind: RecordKind, #[case] id: i64) {
         assert_eq!(record_key(text), Ok(RecordKey { kind, id }));
     }
 
     #[rstest]
     #[case("5")]
-    #[case("store:1")]
+    #[case("shop:1")]
     #[case("job:")]
     #[case("job:x")]
     #[case("job:5:6")]
