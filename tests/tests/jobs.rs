@@ -83,6 +83,25 @@ fn an_interrupted_job_says_why_it_waits_and_how_to_go_on() {
     assert!(open > 0 && open + tasks("--state completed") == 40, "{open}");
 }
 
+#[rstest]
+#[case("my catalog.redb")]
+#[case("sled:it's & more")]
+fn the_command_that_goes_on_does_from_any_folder(#[case] catalog: &str) {
+    let stage = Stage::large();
+    let run = stage.stopped(|| {
+        let restore = stage.command("restore snapshot restored --catalog");
+        restore.args([catalog]).start_quietly()
+    });
+    assert!(run.kill(), "it stood still");
+    let list = stage.command("job list -o json --catalog").args([catalog]).run().exits(0).json();
+    let waiting = items(&list)[0]["waiting"].as_str().unwrap();
+    let command = waiting.split('`').nth(1).unwrap().replacen("copyseg", "\"$0\"", 1);
+    let elsewhere = stage.command("").through("sh", &["-c", &format!("cd / && {command} -o json")]);
+    let restored = elsewhere.env("COPYSEG_CATALOG", "memory:").run().exits(0).json();
+    assert_eq!(restored["job"], items(&list)[0]["id"]);
+    stage.assert_restored();
+}
+
 #[test]
 fn waiting_ends_as_the_job_does() {
     let stage = Stage::large();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use copyseg::{Catalog, Error, ErrorKind, JobId, ManagerOptions, MetaManager, Result, Snapshot};
+use copyseg::{Catalog, Error, ErrorKind, Job, JobId, ManagerOptions, MetaManager, Result, Snapshot};
 use tokio::time::{Instant, sleep};
 
 use crate::exit::Failure;
@@ -79,6 +79,25 @@ fn file_url(path: &Path) -> Result<String, Failure> {
     let escaped = text.replace('%', "%25").replace('?', "%3F").replace('#', "%23");
     let authority = if path.is_absolute() { "//" } else { "" };
     Ok(format!("redb:{authority}{escaped}"))
+}
+
+/// The command that goes on with a job in the catalog at `url`, for a shell in any folder and with any environment.
+pub(crate) fn restore_command(url: &str, job: &Job) -> String {
+    // The URL of a store in etcd alone would lack what it takes to connect.
+    let local = Some(url).filter(|url| !url.starts_with("etcd:"));
+    let canonical = local.and_then(|url| copyseg::canonical_url(url).ok());
+    let catalog = canonical.as_deref().unwrap_or(url);
+    let [source, target, catalog] = [&job.source, &job.target, catalog].map(quoted);
+    format!("copyseg restore {source} {target} --catalog {catalog}")
+}
+
+/// The text as one word of a shell.
+fn quoted(text: &str) -> String {
+    let is_plain = |character: char| character.is_alphanumeric() || "/.:_-,@%+=".contains(character);
+    match text.chars().all(is_plain) {
+        true => text.into(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }
 
 /// Opens a catalog for reading; nobody is fenced by it, and nothing is created.
@@ -191,6 +210,15 @@ mod tests {
     #[case("10:30.redb", "redb:10:30.redb")]
     fn a_catalog_is_a_url_or_a_redb_file(#[case] given: &str, #[case] expected: &str) {
         assert_eq!(url(Some(given)).unwrap(), expected);
+    }
+
+    #[rstest]
+    #[case("redb:///a/b.redb", "redb:///a/b.redb")]
+    #[case("redb:///a b.redb", "'redb:///a b.redb'")]
+    #[case("file:///$(date)", "'file:///$(date)'")]
+    #[case("it's", r"'it'\''s'")]
+    fn a_text_is_one_word_of_a_shell(#[case] text: &str, #[case] expected: &str) {
+        assert_eq!(quoted(text), expected);
     }
 
     #[rstest]

@@ -28,20 +28,20 @@ struct JobView<'a> {
 }
 
 impl<'a> JobView<'a> {
-    /// The job as it is in a catalog that a process holds, or none.
-    fn new(snapshot: &'a Snapshot, job: &'a Job, is_held: bool) -> Self {
+    /// The job as it is in the catalog at `url`, which a process holds, or none.
+    fn new(url: &str, snapshot: &'a Snapshot, job: &'a Job, is_held: bool) -> Self {
         let damaged = snapshot.is_damaged(job.id);
         Self {
             job,
             progress: snapshot.progress(job.id).unwrap_or_default(),
             damaged,
-            waiting: waiting(snapshot, job, damaged, is_held),
+            waiting: waiting(url, snapshot, job, damaged, is_held),
         }
     }
 }
 
 /// Why a job that has not ended is not moving.
-fn waiting(snapshot: &Snapshot, job: &Job, damaged: bool, is_held: bool) -> Option<String> {
+fn waiting(url: &str, snapshot: &Snapshot, job: &Job, damaged: bool, is_held: bool) -> Option<String> {
     if job.state.is_terminal() {
         return None;
     }
@@ -56,7 +56,7 @@ fn waiting(snapshot: &Snapshot, job: &Job, damaged: bool, is_held: bool) -> Opti
     if is_held {
         return last;
     }
-    let idle = format!("no process works on it; `copyseg restore {} {}` goes on", job.source, job.target);
+    let idle = format!("no process works on it; `{}` goes on", catalog::restore_command(url, job));
     Some([Some(idle), last].into_iter().flatten().collect::<Vec<_>>().join("; "))
 }
 
@@ -93,7 +93,7 @@ async fn list(url: &str, output: Output, request: JobList) -> Result<(), Failure
         ));
     }
     let is_held = copyseg::holder(url).await?.is_some();
-    let view = |job| JobView::new(&snapshot, job, is_held);
+    let view = |job| JobView::new(url, &snapshot, job, is_held);
     let mut items: Vec<_> = snapshot.jobs(&filter).map(|job| view(job)).collect();
     let more = items.len() > limit;
     items.truncate(limit);
@@ -128,7 +128,7 @@ async fn get(url: &str, output: Output, id: JobId) -> Result<(), Failure> {
     let snapshot = catalog::read(url).await?;
     let job = find(&snapshot, id)?;
     let is_held = copyseg::holder(url).await?.is_some();
-    Ok(output.one(&JobView::new(&snapshot, job, is_held), job_text)?)
+    Ok(output.one(&JobView::new(url, &snapshot, job, is_held), job_text)?)
 }
 
 fn job_text(view: &JobView<'_>) -> Text {

@@ -26,7 +26,7 @@ pub(super) async fn run(
     let start = Instant::now();
     let deadline = timeout.and_then(|timeout| start.checked_add(timeout));
     let first_look = deadline.map(|deadline| deadline.max(start + FIRST_LOOK_MAX));
-    let wait = Wait { output, id, deadline: first_look, told: "the catalog does not answer".into() };
+    let wait = Wait { url, output, id, deadline: first_look, told: "the catalog does not answer".into() };
     signals::until_stopped(async |stop| {
         let observer = wait.in_time(Observer::open(url, stop)).await??;
         wait.run(observer, deadline).await
@@ -34,7 +34,8 @@ pub(super) async fn run(
     .await
 }
 
-struct Wait {
+struct Wait<'a> {
+    url: &'a str,
     output: Output,
     id: JobId,
     deadline: Option<Instant>,
@@ -42,7 +43,7 @@ struct Wait {
     told: String,
 }
 
-impl Wait {
+impl Wait<'_> {
     async fn run(mut self, mut observer: Observer<'_>, deadline: Option<Instant>) -> Result<(), Failure> {
         loop {
             match self.in_time(observer.look()).await?? {
@@ -58,7 +59,7 @@ impl Wait {
     /// Whether the job has completed; an error if it has ended otherwise.
     fn has_completed(&mut self, snapshot: &Snapshot, is_held: bool) -> Result<bool, Failure> {
         let id = self.id;
-        let view = JobView::new(snapshot, find(snapshot, id)?, is_held);
+        let view = JobView::new(self.url, snapshot, find(snapshot, id)?, is_held);
         let state = view.job.state;
         if !state.is_terminal() {
             let why = view.waiting.map(|why| format!(": {why}")).unwrap_or_default();

@@ -22,11 +22,12 @@ struct Removed {
 
 /// Shows the changes of one job until it has ended, or of every job until somebody stops it.
 pub(super) async fn run(url: &str, output: Output, id: Option<JobId>) -> Result<(), Failure> {
-    let watch = Watch { output, id, shown: None, told: String::new() };
+    let watch = Watch { url, output, id, shown: None, told: String::new() };
     signals::until_stopped(async |stop| watch.run(Observer::open(url, stop).await?).await).await
 }
 
-struct Watch {
+struct Watch<'a> {
+    url: &'a str,
     output: Output,
     id: Option<JobId>,
     /// What was shown last of each job, nothing of one that has ended. `None` before the first look.
@@ -35,7 +36,7 @@ struct Watch {
     told: String,
 }
 
-impl Watch {
+impl Watch<'_> {
     async fn run(mut self, mut observer: Observer<'_>) -> Result<(), Failure> {
         // Where nobody reads on, the watch has ended, and not failed.
         while !output::is_unread() {
@@ -78,7 +79,7 @@ impl Watch {
                 shown.insert(job.id, None);
                 continue;
             }
-            let view = JobView::new(snapshot, job, is_held);
+            let view = JobView::new(self.url, snapshot, job, is_held);
             let now = self.content(&view)?;
             if last.flatten().as_ref() != Some(&now) {
                 self.output.next(&view, change)?;
