@@ -1,4 +1,5 @@
-//! SIGINT and SIGTERM: the first asks to stop, the second ends the process at once.
+//! SIGINT and SIGTERM: the first asks to stop, the second ends the process at once. What comes within [`SAME_SIGNAL`] of
+//! the first counts as that one: `timeout` and service managers signal a process and then its group, which has it too.
 
 use std::pin::pin;
 use std::process;
@@ -6,13 +7,16 @@ use std::time::Duration;
 
 use copyseg_restore::CancellationToken;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::exit::{Exit, Failure};
 
 /// How long a command may take to stop after a signal. What a restore has not released by then, the next run takes
 /// back.
 pub(crate) const STOP_TIME: Duration = Duration::from_secs(5);
+
+/// How long after the first signal another one is taken for the same request. No person sends a second one so soon.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 /// A request to stop that came from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +68,15 @@ impl Signals {
         }
     }
 
-    /// From now on, the next one ends the process at once.
+    /// After the first one: the second one ends the process at once.
     pub(crate) fn end_process_at_next(mut self) {
-        tokio::spawn(async move { process::exit(self.next().await.exit() as i32) });
+        let first = Instant::now();
+        tokio::spawn(async move { process::exit(self.second(first).await.exit() as i32) });
+    }
+
+    async fn second(&mut self, first: Instant) -> Stop {
+        while timeout_at(first + SAME_SIGNAL, self.next()).await.is_ok() {}
+        self.next().await
     }
 }
 
@@ -90,5 +100,28 @@ pub(crate) async fn until_stopped(
             let message = format!("stopped by {}; no job is affected", signal.name());
             Err(Failure::Stopped(Some(signal), message))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Signal, getpid, kill_process};
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_signal_right_after_the_first_is_no_second_one_and_a_later_one_is() {
+        let send = |signal| kill_process(getpid(), signal).unwrap();
+        let mut signals = Signals::new().unwrap();
+        send(Signal::TERM);
+        assert_eq!(signals.next().await, Stop::Terminate);
+        let first = Instant::now();
+        send(Signal::TERM);
+        let second = tokio::spawn(async move { signals.second(first).await });
+        sleep(2 * SAME_SIGNAL).await;
+        assert!(!second.is_finished());
+        send(Signal::INT);
+        assert_eq!(second.await.unwrap(), Stop::Interrupt);
     }
 }
