@@ -13,5 +13,5 @@ pub use random::Random;
 pub use restore::{OUTCOME, Stage};
 pub use scratch::Scratch;
 pub use snapshot::{Generated, files_below, write_snapshot};
-pub use terminal::on_a_terminal;
+pub use terminal::{on_a_terminal, on_terminal};
 pub use watch::Watch;

@@ -19,6 +19,14 @@ use crate::Command;
 /// # Panics
 /// If there is no terminal to be had.
 pub fn on_a_terminal(command: Command) -> (i32, String) {
+    on_terminal(command, "xterm-256color", 200)
+}
+
+/// Runs the command as [`on_a_terminal`] does, on one of this kind, as `TERM` names it, that says it has so many columns.
+///
+/// # Panics
+/// If there is no terminal to be had.
+pub fn on_terminal(command: Command, kind: &str, columns: u16) -> (i32, String) {
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal can be opened");
     grantpt(&ours).expect("the terminal can be used");
     unlockpt(&ours).expect("the terminal can be used");
@@ -26,7 +34,7 @@ pub fn on_a_terminal(command: Command) -> (i32, String) {
     let path = Path::new(std::ffi::OsStr::from_bytes(name.as_bytes()));
     let theirs: OwnedFd = rustix::fs::open(path, OFlags::RDWR | OFlags::NOCTTY, Mode::empty())
         .expect("the terminal can be opened");
-    let size = Winsize { ws_row: 50, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     tcsetwinsize(&ours, size).expect("the terminal has a size");
 
     let shown = thread::spawn(move || {
@@ -38,7 +46,7 @@ pub fn on_a_terminal(command: Command) -> (i32, String) {
         String::from_utf8_lossy(&shown).into_owned()
     });
     let copy = theirs.try_clone().expect("the terminal can be shared");
-    let running = command.env("TERM", "xterm-256color").stdout(theirs).stderr(copy).start();
+    let running = command.env("TERM", kind).stdout(theirs).stderr(copy).start();
     let finished = running.finish();
     (finished.code, shown.join().expect("the terminal can be read"))
 }

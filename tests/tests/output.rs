@@ -1,6 +1,6 @@
 //! What reaches stdout, stderr and a terminal.
 
-use copyseg_tests::{Command, Stage, on_a_terminal};
+use copyseg_tests::{Command, Stage, on_a_terminal, on_terminal};
 use rstest::rstest;
 
 const ESCAPE: char = '\u{1b}';
@@ -94,6 +94,18 @@ fn a_terminal_gets_colour_unless_no_color_is_set() {
     assert!(code == 3 && shown.contains(ESCAPE), "{shown:?}");
     let (code, shown) = on_a_terminal(wrong().env("NO_COLOR", "1"));
     assert!(code == 3 && shown.contains("error: ") && !shown.contains(ESCAPE), "{shown:?}");
+}
+
+#[test]
+fn a_terminal_that_can_do_little_gets_plain_lines() {
+    let stage = Stage::small();
+    stage.restore().run().exits(0);
+    let list = || stage.command("job list --catalog restored");
+    let (code, shown) = on_terminal(list(), "dumb", 80);
+    assert!(code == 0 && shown.contains("completed") && !shown.contains(ESCAPE), "{shown:?}");
+    let (code, shown) = on_terminal(list(), "vt100", 0);
+    assert!(code == 0 && shown.contains("completed"), "a width that is not known limits none: {shown:?}");
+    assert_eq!(shown.lines().count(), 2, "{shown:?}");
 }
 
 #[test]

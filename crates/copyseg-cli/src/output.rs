@@ -314,18 +314,22 @@ pub(crate) fn length(duration: Duration) -> String {
 fn table() -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    if let Some(width) = table.width() {
-        table.set_width(width);
-    }
-    if no_color() {
+    match table.width() {
+        // A terminal that does not know its width, as on a serial line, says this.
+        Some(0) => table.set_content_arrangement(ContentArrangement::Disabled),
+        Some(width) => table.set_width(width),
+        None => &mut table,
+    };
+    if wants_no_color() {
         table.force_no_tty();
     }
     table
 }
 
-/// Whether the user asked for plain text, see <https://no-color.org>.
-fn no_color() -> bool {
+/// Whether the user asked for plain text, see <https://no-color.org>, or the terminal shows nothing else.
+fn wants_no_color() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb")
 }
 
 /// The lines of a table, flush left, without the blanks that pad the last column.
