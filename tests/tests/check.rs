@@ -79,6 +79,10 @@ async fn a_record_that_cannot_be_read_is_listed_exported_and_dropped_and_never_p
     assert_eq!(refused.error()["code"], "set_aside");
     let logged = stage.command("restore snapshot restored").run().exits(4);
     assert!(logged.stderr.contains("WARN") && logged.stderr.contains(&record), "{logged:?}");
+    let logged = stage.restore().run().exits(4);
+    let lines: Vec<Value> = logged.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines[0]["log"].as_str().unwrap().contains(&record), "{logged:?}");
+    assert_eq!(lines.last().unwrap()["error"]["code"], "set_aside");
     let list = stage.command("check --catalog restored --list").run().exits(0);
     assert!(list.stdout.contains(&record), "{list:?}");
 

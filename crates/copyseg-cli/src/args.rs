@@ -54,7 +54,7 @@ pub(crate) struct Arguments {
     #[arg(long, global = true, env = "COPYSEG_CATALOG", hide_env_values = true, value_name = "URL")]
     pub(crate) catalog: Option<String>,
 
-    /// How to print results; errors follow it on stderr.
+    /// How to print results; errors, notes and the log follow it on stderr.
     #[arg(long, short, global = true, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,
 

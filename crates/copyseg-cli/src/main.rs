@@ -22,8 +22,8 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return exit::report_usage(&error, args::format_wanted(std::env::args_os())),
     };
-    output::log_to_stderr();
     let format = arguments.output;
+    output::log_to_stderr(format);
     threads::end_process_without(format);
     let ended = tokio::runtime::Runtime::new().map_err(Failure::not_started).and_then(|runtime| {
         let ended = runtime.block_on(run(arguments));

@@ -239,11 +239,14 @@ pub(crate) fn is_unread() -> bool {
     poll(&mut asked, Some(&now)).is_ok() && asked[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
-/// Sends the log to stderr; COPYSEG_LOG says what is logged, by default warnings.
-pub(crate) fn log_to_stderr() {
+/// Sends the log to stderr, as `format` asks for; COPYSEG_LOG says what is logged, by default warnings.
+pub(crate) fn log_to_stderr(format: Format) {
     let filter =
         EnvFilter::builder().with_env_var("COPYSEG_LOG").with_default_directive(LevelFilter::WARN.into());
-    tracing_subscriber::fmt().with_env_filter(filter.from_env_lossy()).with_writer(|| AroundBars).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.from_env_lossy())
+        .with_writer(move || Log(format))
+        .init();
 }
 
 /// The progress bars on stderr, which the log must not tear apart.
@@ -252,12 +255,18 @@ pub(crate) fn bars() -> &'static MultiProgress {
     &BARS
 }
 
-/// Stderr, written with the progress bars taken away meanwhile.
-struct AroundBars;
+/// Stderr, written with the progress bars taken away meanwhile. It is given a whole entry of the log at once.
+struct Log(Format);
 
-impl Write for AroundBars {
+impl Write for Log {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        bars().suspend(|| io::stderr().write(text))
+        bars().suspend(|| match self.0 {
+            Format::Table => io::stderr().write(text),
+            Format::Json | Format::Jsonl => {
+                let entry = json!({ "log": String::from_utf8_lossy(text).trim_end() }).to_string();
+                writeln!(io::stderr(), "{}", Text::json(entry).0).map(|()| text.len())
+            }
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
