@@ -70,6 +70,21 @@ fn a_restore_into_a_catalog_that_is_no_url_is_refused_as_wrong_and_not_as_missin
 }
 
 #[test]
+fn a_catalog_is_found_by_every_name_of_its_target() {
+    let stage = Stage::small();
+    fs::create_dir(stage.join("restored")).unwrap();
+    std::os::unix::fs::symlink("restored", stage.join("link")).unwrap();
+    stage.command("restore snapshot link").run().exits(0);
+    assert!(stage.join("restored.copyseg.redb").exists());
+    for target in ["link", "restored", "./restored/", "restored/../link"] {
+        let list = stage.command("job list --catalog").args([target]).run().exits(0);
+        assert!(list.stdout.contains("completed"), "{target}: {list:?}");
+    }
+    let inside = Command::new(&stage.join("restored"), ["job", "list", "--catalog", "."]).run().exits(0);
+    assert!(inside.stdout.contains("completed"), "{inside:?}");
+}
+
+#[test]
 fn a_catalog_whose_path_is_a_link_to_itself_is_refused_as_wrong() {
     let stage = Stage::small();
     std::os::unix::fs::symlink("loop.redb", stage.join("loop.redb")).unwrap();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copyseg::{Catalog, Error, ErrorKind, Job, JobId, ManagerOptions, MetaManager, Result, Snapshot};
+use copyseg_restore::Location;
 use tokio::time::{Instant, sleep};
 
 use crate::exit::Failure;
@@ -43,16 +44,15 @@ pub(crate) fn url(given: Option<&str>) -> Result<String, Failure> {
     if path.extension().is_some_and(|extension| extension == "redb") {
         return file_url(path);
     }
-    match beside(path) {
-        Some(file) if file.is_file() => file_url(&file),
-        _ => {
-            let message = format!(
-                "`{given}` is no catalog: it is neither a URL nor a .redb file, and no local target with the file \
-                 {given}.copyseg.redb beside it"
-            );
-            Err(Error::new(ErrorKind::NotFound, message).into())
-        }
+    // A restore resolves its target before it puts a catalog beside it.
+    let file = Location::parse(given)?.local_path().and_then(beside);
+    if let Some(file) = file.as_ref().filter(|file| file.is_file()) {
+        return file_url(file);
     }
+    let beside = file.map(|file| format!(" with the file {} beside it", file.display())).unwrap_or_default();
+    let message =
+        format!("`{given}` is no catalog: it is neither a URL nor a .redb file, and no local target{beside}");
+    Err(Error::new(ErrorKind::NotFound, message).into())
 }
 
 /// The URL of the catalog beside a local target: `restored.copyseg.redb` for `restored`.
