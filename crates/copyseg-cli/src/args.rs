@@ -112,7 +112,7 @@ pub(crate) struct Restore {
     pub(crate) verify: Option<Verify>,
 
     /// Fail the restore if it has not ended after this time, such as 90s, 45m or 2h30m.
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = deadline)]
     pub(crate) deadline: Option<Duration>,
 
     #[arg(long, value_name = "N", help = format!(
@@ -253,6 +253,13 @@ fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(length).map_err(|_| format!("{expected}, not a negative one"))
 }
 
+/// Reads a length of time that ends while years have four digits, as RFC 3339 wants them.
+fn deadline(text: &str) -> Result<Duration, String> {
+    let length = duration(text)?;
+    let ends = jiff::Timestamp::now().checked_add(length);
+    ends.map(|_| length).map_err(|_| "it would end after the year 9999".into())
+}
+
 /// Reads the key of a record as `check --list` names it: `job:5`, `task:7`, or `store:1`, the counter of ids, which the
 /// writer of the catalog has rebuilt under another key.
 fn record_key(text: &str) -> Result<RecordKey, String> {
@@ -328,6 +335,13 @@ mod tests {
             refused.trim_end_matches(", not a negative one"),
             "expected a length of time such as 90s, 45m, 2h30m or 7d"
         );
+    }
+
+    #[test]
+    fn a_deadline_ends_in_a_year_that_can_be_written() {
+        assert_eq!(deadline("90s"), Ok(Duration::from_secs(90)));
+        let refused = deadline("99999999h").unwrap_err();
+        assert!(refused.contains("year 9999"), "{refused}");
     }
 
     #[rstest]
