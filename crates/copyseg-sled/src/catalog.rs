@@ -59,9 +59,10 @@ impl SledCatalog {
     /// # Errors
     /// - [`Held`](ErrorKind::Held): another process has it open; the message says which. Wait for it, or stop it.
     /// - [`NotFound`](ErrorKind::NotFound): it is not there, and was not to be created.
-    /// - [`Corrupt`](ErrorKind::Corrupt): it is damaged, or not a catalog, and then it was left as it is.
+    /// - [`Corrupt`](ErrorKind::Corrupt): it is damaged.
     /// - [`Unsupported`](ErrorKind::Unsupported): another version of sled wrote it.
-    /// - [`InvalidArgument`](ErrorKind::InvalidArgument): the path names a file.
+    /// - [`InvalidArgument`](ErrorKind::InvalidArgument): the path names a file, or a folder of something else, which was left
+    ///   as it is.
     /// - [`Unavailable`](ErrorKind::Unavailable): no permission, no space, or a failing disk.
     pub async fn open(path: impl AsRef<Path>, options: SledOptions) -> Result<Self> {
         Self::with_sync(path, options, File::sync_data).await

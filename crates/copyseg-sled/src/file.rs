@@ -64,8 +64,8 @@ pub(crate) fn inspect(path: &Path) -> Result<Found> {
     let (has_configuration, has_log) = (has(CONFIGURATION), has(LOG));
     if !has_configuration && !has_log {
         let why =
-            "the folder holds something else and was left as it is; give another path, or an empty folder";
-        return Err(refused(doing(), ErrorKind::Corrupt, why));
+            "the folder is no sled catalog and was left as it is; give another path, or an empty folder";
+        return Err(refused(doing(), ErrorKind::InvalidArgument, why));
     }
     let read = |name| fs::read(path.join(name)).map_err(|error| io_failed(doing(), error));
     let length = |name| fs::metadata(path.join(name)).map_err(|error| io_failed(doing(), error));
@@ -98,7 +98,9 @@ fn refusal(configuration: &[u8]) -> Option<(ErrorKind, &'static str)> {
         let why = "another version of sled wrote it, and this build reads 0.34; use the version of copyseg that wrote it";
         return Some((ErrorKind::Unsupported, why));
     }
-    Some((ErrorKind::Corrupt, "another program's sled wrote it, and it was left as it is; give another path"))
+    let why =
+        "it is no catalog, another program's sled wrote it, and it was left as it is; give another path";
+    Some((ErrorKind::InvalidArgument, why))
 }
 
 /// Creates an empty folder for this user alone, and those above it, each durable in the one above.

@@ -72,7 +72,7 @@ fn assert_error(result: Result<SledCatalog, Error>, kind: ErrorKind, advice: &st
 }
 
 #[rstest]
-#[case::of_documents(&["letter.txt"], ErrorKind::Corrupt, "left as it is")]
+#[case::of_documents(&["letter.txt"], ErrorKind::InvalidArgument, "left as it is")]
 #[case::of_sled_1(&["durability_cookie", "slabs"], ErrorKind::Unsupported, "newer")]
 #[case::without_records(&["conf"], ErrorKind::Corrupt, "restore both")]
 #[case::without_configuration(&["db"], ErrorKind::Corrupt, "restore both")]
@@ -104,8 +104,14 @@ async fn an_empty_log_is_refused_since_a_catalog_never_has_one() {
 #[rstest]
 #[case::older("segment_size: 8388608\nuse_compression: false\nversion: 0.33\n", ErrorKind::Unsupported)]
 #[case::newer("segment_size: 8388608\nuse_compression: false\nversion: 1.0\n", ErrorKind::Unsupported)]
-#[case::other_segments("segment_size: 524288\nuse_compression: false\nversion: 0.34\n", ErrorKind::Corrupt)]
-#[case::compressed("segment_size: 8388608\nuse_compression: true\nversion: 0.34\n", ErrorKind::Corrupt)]
+#[case::other_segments(
+    "segment_size: 524288\nuse_compression: false\nversion: 0.34\n",
+    ErrorKind::InvalidArgument
+)]
+#[case::compressed(
+    "segment_size: 8388608\nuse_compression: true\nversion: 0.34\n",
+    ErrorKind::InvalidArgument
+)]
 #[tokio::test]
 async fn a_folder_of_another_configuration_is_refused_and_left_as_it_is(
     #[case] configuration: &str,
@@ -126,10 +132,10 @@ async fn a_sled_folder_of_another_program_is_refused_and_keeps_its_content() {
     let database = sled::open(folder.path()).unwrap();
     database.insert("letter", "Dear").unwrap();
     database.flush().unwrap();
-    assert_error(open(folder.path()).await, ErrorKind::Corrupt, "another program");
+    assert_error(open(folder.path()).await, ErrorKind::InvalidArgument, "another program");
     drop(database);
     let before = content(folder.path());
-    assert_error(open(folder.path()).await, ErrorKind::Corrupt, "another program");
+    assert_error(open(folder.path()).await, ErrorKind::InvalidArgument, "another program");
     assert!(content(folder.path()) == before);
 }
 
