@@ -43,7 +43,7 @@ fn a_catalog_that_is_not_there_is_not_created_by_an_operator() {
 }
 
 #[rstest]
-#[case::an_unknown_scheme("ftp://host/catalog", 1, "`ftp:`; this build opens `memory:` and `redb:`")]
+#[case::an_unknown_scheme("ftp://host/catalog", 2, "`ftp:`; this build opens `memory:` and `redb:`")]
 #[cfg_attr(
     not(feature = "etcd-tests"),
     case::a_scheme_that_is_switched_off("etcd://host:2379/copyseg", 1, "without the feature `etcd`")

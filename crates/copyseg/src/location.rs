@@ -144,16 +144,14 @@ fn without_scheme(text: &str) -> Error {
 
 /// The URL itself is not shown: only its backend knows where there may be a secret in it.
 fn unsupported(scheme: &str) -> Error {
-    let why = match SWITCHED_OFF.iter().find(|(switched_off, _)| *switched_off == scheme) {
-        Some((_, needs)) => {
-            format!("this build was made without the feature `{scheme}` of the crate `copyseg`{needs}")
-        }
-        None => format!("there is no backend for `{scheme}:`"),
+    let (kind, why) = match SWITCHED_OFF.iter().find(|(switched_off, _)| *switched_off == scheme) {
+        Some((_, needs)) => (
+            ErrorKind::Unsupported,
+            format!("this build was made without the feature `{scheme}` of the crate `copyseg`{needs}"),
+        ),
+        None => (ErrorKind::InvalidArgument, format!("there is no backend for `{scheme}:`")),
     };
-    Error::new(
-        ErrorKind::Unsupported,
-        format!("cannot open the `{scheme}:` catalog: {why}; this build opens {}", built_in()),
-    )
+    Error::new(kind, format!("cannot open the `{scheme}:` catalog: {why}; this build opens {}", built_in()))
 }
 
 fn built_in() -> String {
@@ -251,7 +249,7 @@ mod tests {
     fn an_unknown_scheme_is_refused_naming_those_built_in() {
         assert_refused(
             "ftp://host/a",
-            ErrorKind::Unsupported,
+            ErrorKind::InvalidArgument,
             "no backend for `ftp:`; this build opens `memory:`",
         );
     }

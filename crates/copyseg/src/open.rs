@@ -31,7 +31,7 @@ const STANDBY_PAUSE: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// * [`InvalidArgument`](ErrorKind::InvalidArgument): `url` is not a catalog URL; the message shows how to write it.
-/// * [`Unsupported`](ErrorKind::Unsupported): this build has no such backend, or the store was written by a newer
+/// * [`Unsupported`](ErrorKind::Unsupported): this build was made without the backend, or the store was written by a newer
 ///   version.
 /// * [`Held`](ErrorKind::Held): another process has the store open, or leads it in etcd; the message says which.
 /// * every error of [`MetaManager::open`].
