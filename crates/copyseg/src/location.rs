@@ -50,7 +50,10 @@ impl Location {
             #[cfg(feature = "redb")]
             "redb" => path(url, scheme, rest).map(Self::Redb),
             #[cfg(feature = "sled")]
-            "sled" => path(url, scheme, rest.strip_suffix('/').unwrap_or(rest)).map(Self::Sled),
+            "sled" => {
+                let folder = rest.strip_suffix('/').filter(|folder| !folder.ends_with('/'));
+                path(url, scheme, folder.unwrap_or(rest)).map(Self::Sled)
+            }
             #[cfg(feature = "etcd")]
             "etcd" => EtcdOptions::from_url(url).map(|options| Self::Etcd(Box::new(options))),
             _ => Err(unsupported(scheme)),
@@ -104,7 +107,7 @@ fn canonical(path: &Path) -> io::Result<PathBuf> {
 #[cfg(any(feature = "redb", feature = "sled"))]
 fn path(url: &str, scheme: &str, rest: &str) -> Result<PathBuf> {
     let text = match rest.strip_prefix("//") {
-        Some(absolute) if absolute.starts_with('/') => absolute,
+        Some(absolute) if absolute.is_empty() || absolute.starts_with('/') => absolute,
         Some(hosted) => {
             return Err(invalid(format!(
                 "`{url}` names a host and not a path: write `{scheme}:{hosted}` for a path from the working \
@@ -196,6 +199,8 @@ mod tests {
     )]
     #[case::folder_as_host("redb://data/a.redb", "`redb:data/a.redb`")]
     #[case::nothing("redb:", "names no place: write `redb:restores.redb`")]
+    #[case::nothing_after_slashes("redb://", "names no place: write `redb:restores.redb`")]
+    #[case::the_root("redb:///", "names no place: write `redb:restores.redb`")]
     #[case::a_folder("redb:///var/lib/", "names no place")]
     #[case::a_zero_byte("redb:a%00.redb", "names no place")]
     #[case::an_option("redb:a.redb?cache=1", "`?cache=1`, and there are none")]
@@ -228,6 +233,9 @@ mod tests {
     #[rstest]
     #[case::folder_as_host("sled://a", "write `sled:a` for a path from the working directory")]
     #[case::nothing("sled:", "names no place: write `sled:restores.sled`")]
+    #[case::nothing_after_slashes("sled://", "names no place: write `sled:restores.sled`")]
+    #[case::the_root("sled:///", "names no place: write `sled:restores.sled`")]
+    #[case::two_slashes_after_it("sled:a//", "names no place")]
     #[case::an_option("sled:a?cache=1", "`?cache=1`, and there are none")]
     fn a_sled_url_without_a_folder_is_refused(#[case] url: &str, #[case] hint: &str) {
         assert_refused(url, ErrorKind::InvalidArgument, hint);
