@@ -78,6 +78,17 @@ fn help_shows_examples_and_exit_codes() {
     stage.command("").run().exits(2);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_written_is_an_error() {
+    let stage = Stage::small();
+    for line in ["--help", "job --help", "--version", "backends"] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let run = stage.command(line).stdout(full).stderr(std::process::Stdio::piped()).start().finish();
+        assert!(run.exits(1).stderr.contains("could not be written"), "{line}");
+    }
+}
+
 #[test]
 fn a_terminal_gets_colour_unless_no_color_is_set() {
     let stage = Stage::small();

@@ -267,11 +267,12 @@ pub(crate) fn report_usage(error: &clap::Error, format: Format) -> ExitCode {
             let text = error.render().to_string();
             Failure::Usage(text.trim_start_matches("error: ").trim_end().to_owned()).report(format)
         }
-        _ => {
-            // A failure to write to a terminal has nowhere left to be told.
-            let _ = error.print();
-            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Other as u8))
-        }
+        _ => match error.print() {
+            Err(failed) if !error.use_stderr() && failed.kind() != io::ErrorKind::BrokenPipe => {
+                Failure::Output(failed).report(format)
+            }
+            _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Other as u8)),
+        },
     }
 }
 
