@@ -87,6 +87,9 @@ async fn a_record_that_cannot_be_read_is_listed_exported_and_dropped_and_never_p
     assert!(list.stdout.contains(&record), "{list:?}");
 
     let export = || stage.command("check --catalog restored --export aside.jsonl");
+    // No file may be longer than nothing, as on a full disk.
+    export().after("trap '' XFSZ; ulimit -f 0").run().exits(1);
+    assert!(!stage.join("aside.jsonl").exists(), "and the same command is run again");
     export().run().exits(0);
     let exported: Value = serde_json::from_slice(&fs::read(stage.join("aside.jsonl")).unwrap()).unwrap();
     assert_eq!(exported["key"], record);

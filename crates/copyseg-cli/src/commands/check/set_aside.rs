@@ -1,6 +1,6 @@
 //! Records that cannot be decoded: listed, exported byte by byte, dropped.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -81,7 +81,8 @@ pub(super) fn reason<T>(decoded: Result<T>) -> Result<Option<String>> {
     }
 }
 
-/// Writes a file that is not there yet, durably, since its content may be dropped from the catalog next.
+/// Writes a file that is not there yet, durably, since its content may be dropped from the catalog next. If that fails, it
+/// is removed, so that the same command can be run again.
 fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| {
         let (kind, advice) = match error.kind() {
@@ -92,7 +93,11 @@ fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
         };
         Error::with_source(kind, format!("cannot create {}{advice}", path.display()), error)
     })?;
-    file.write_all(text.as_bytes())?;
-    file.write_all(if text.is_empty() { b"" } else { b"\n" })?;
-    Ok(file.sync_all()?)
+    let end = if text.is_empty() { "" } else { "\n" };
+    let written = write!(file, "{text}{end}").and_then(|()| file.sync_all());
+    if written.is_err() {
+        // What it would say is less than why the file could not be written.
+        let _ = fs::remove_file(path);
+    }
+    Ok(written?)
 }
