@@ -6,6 +6,7 @@ mod catalog;
 mod signals;
 mod threads;
 mod output;
+mod log;
 mod exit;
 
 use std::process::ExitCode;
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
         Err(error) => return exit::report_usage(&error, args::format_wanted(std::env::args_os())),
     };
     let format = arguments.output;
-    output::log_to_stderr(format);
+    log::to_stderr(format);
     threads::end_process_without(format);
     let ended = tokio::runtime::Runtime::new().map_err(Failure::not_started).and_then(|runtime| {
         let ended = runtime.block_on(run(arguments));

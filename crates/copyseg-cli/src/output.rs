@@ -1,18 +1,14 @@
 //! What goes to stdout: tables for people, JSON for programs.
 
 use std::io::{self, ErrorKind, Write};
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use comfy_table::{Color, ColumnConstraint, ContentArrangement, Row, Table, Width, presets};
 use copyseg::{JobState, TaskState, Timestamp};
-use indicatif::{BinaryBytes, MultiProgress};
+use indicatif::BinaryBytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
-use serde_json::json;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -92,7 +88,7 @@ impl Output {
     pub(crate) fn warn(self, text: &str) {
         let line = match self.format {
             Format::Table => printable(text),
-            Format::Json | Format::Jsonl => Text::json(json!({ "note": text }).to_string()).0,
+            Format::Json | Format::Jsonl => json_line("note", text),
         };
         // A failure to write to stderr has nowhere left to be told.
         let _ = writeln!(io::stderr().lock(), "{line}");
@@ -186,6 +182,11 @@ pub(crate) fn printable(text: &str) -> String {
     printable
 }
 
+/// An object of one text, in which nothing can steer the terminal either, on one line.
+pub(crate) fn json_line(name: &str, text: &str) -> String {
+    Text::json(serde_json::json!({ name: text }).to_string()).0
+}
+
 /// Whether a terminal does something at this character but show it: control characters, ends of lines, and what turns
 /// the direction of reading (Boucher and Anderson, "Trojan Source", USENIX Security 2023).
 fn steers(character: char) -> bool {
@@ -237,41 +238,6 @@ pub(crate) fn is_unread() -> bool {
     let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut asked, Some(&now)).is_ok() && asked[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
-}
-
-/// Sends the log to stderr, as `format` asks for; COPYSEG_LOG says what is logged, by default warnings.
-pub(crate) fn log_to_stderr(format: Format) {
-    let filter =
-        EnvFilter::builder().with_env_var("COPYSEG_LOG").with_default_directive(LevelFilter::WARN.into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter.from_env_lossy())
-        .with_writer(move || Log(format))
-        .init();
-}
-
-/// The progress bars on stderr, which the log must not tear apart.
-pub(crate) fn bars() -> &'static MultiProgress {
-    static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
-    &BARS
-}
-
-/// Stderr, written with the progress bars taken away meanwhile. It is given a whole entry of the log at once.
-struct Log(Format);
-
-impl Write for Log {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        bars().suspend(|| match self.0 {
-            Format::Table => io::stderr().write(text),
-            Format::Json | Format::Jsonl => {
-                let entry = json!({ "log": String::from_utf8_lossy(text).trim_end() }).to_string();
-                writeln!(io::stderr(), "{}", Text::json(entry).0).map(|()| text.len())
-            }
-        })
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
-    }
 }
 
 /// A job's state, in its colour.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use copyseg_restore::{Phase, RestoreProgress};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::output;
+use crate::{log, output};
 
 const COPYING: &str = "{msg} {bar:30} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  ETA {eta}";
 const OTHERWISE: &str = "{spinner} {msg}";
@@ -21,7 +21,7 @@ pub(super) struct Bar {
 impl Bar {
     /// A bar of which nothing is known yet.
     pub(super) fn new() -> Self {
-        let bar = output::bars().add(ProgressBar::no_length());
+        let bar = log::bars().add(ProgressBar::no_length());
         bar.set_style(style(OTHERWISE));
         bar.set_message("opening the catalog");
         bar.enable_steady_tick(REDRAW_INTERVAL);
