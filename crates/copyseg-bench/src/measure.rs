@@ -222,21 +222,24 @@ pub fn unrelated_memory() -> Vec<u64> {
     vec![1; 32 << 20]
 }
 
-/// Uses `share` of a core on `memory` until told to stop, in stretches of about a millisecond.
+/// Uses `share` of a core on `memory` until told to stop, in stretches as short as those of a writer that prepares and commits:
+/// longer ones would hold a reader up for longer than any writer does.
 pub fn burn(share: f64, memory: &mut [u64], stop: &AtomicBool) {
-    let cycle = Duration::from_millis(1);
-    let mut random = Random(1);
+    const STRETCH: Duration = Duration::from_micros(25);
+    let (mut random, mut burnt, begin) = (Random(1), Duration::ZERO, Instant::now());
     while !stop.load(Ordering::Relaxed) {
+        if burnt > begin.elapsed().mul_f64(share) {
+            sleep(STRETCH);
+            continue;
+        }
         let start = Instant::now();
-        while start.elapsed() < cycle.mul_f64(share.min(1.0)) {
+        while start.elapsed() < STRETCH {
             for _ in 0..64 {
                 let word = &mut memory[random.below(memory.len())];
                 *word = word.wrapping_mul(31);
             }
         }
-        if share < 1.0 {
-            sleep(cycle.saturating_sub(start.elapsed()));
-        }
+        burnt += start.elapsed();
     }
     black_box(memory);
 }

@@ -21,10 +21,10 @@ use crate::workload::{Workload, task_id};
 
 /// How long a commit takes.
 pub(super) const COMMIT: Duration = Duration::from_millis(1);
-const LENGTH: Duration = Duration::from_secs(3);
-/// The time between two reads, on average: as often as both readers of the Go baseline together. The reference could not keep
-/// up with many more.
-const PERIOD: Duration = Duration::from_millis(5);
+const LENGTH: Duration = Duration::from_secs(2);
+/// The time between two reads, on average. The reference cannot keep up with so many, and its reads queue, as those of the Go
+/// original do.
+const PERIOD: Duration = Duration::from_millis(1);
 
 pub(super) fn beside_a_writer(context: &Context) -> Result<Vec<Row>> {
     let row = measure(context, 0)?;
