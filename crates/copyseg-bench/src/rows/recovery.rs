@@ -67,7 +67,7 @@ impl Recovery {
         }
     }
 
-    /// As [`in_child`] names it to the process that it starts.
+    /// As the process that measures calls it to the one that it starts.
     ///
     /// # Errors
     /// For any other name.
