@@ -1,7 +1,9 @@
-//! The calls to the file system, each in one place, so that a test can watch them and let them fail.
+//! The calls to the file system that change something or look for what is there, so that a test can watch them and let them
+//! fail. What is read of an open file is not among them.
 
 use std::fs::{self, Metadata};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 #[cfg(feature = "faults")]
 use std::sync::Arc;
@@ -53,13 +55,10 @@ impl Disk {
     pub(super) fn create(&self, path: &Path, mode: Option<u32>) -> io::Result<fs::File> {
         let mut options = fs::OpenOptions::new();
         options.write(true).create_new(true);
-        #[cfg(unix)]
         if let Some(mode) = mode {
             // This user reads what was written, and may replace it; nobody is to run it.
-            std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode & 0o666 | 0o600);
+            options.mode(mode & 0o666 | 0o600);
         }
-        #[cfg(not(unix))]
-        let _ = mode;
         self.call("create", path, || options.open(path))
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs::{self, Metadata};
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::disk::Disk;
@@ -33,7 +34,7 @@ impl Reader {
             ErrorKind::NotFound => changed(&self.path.display().to_string(), "is gone"),
             _ => Failure::of_file("read", &self.path, error),
         })?;
-        self.mode = mode(&self.check_version(&source)?);
+        self.mode = Some(self.check_version(&source)?.mode());
         Ok(source)
     }
 
@@ -78,16 +79,6 @@ impl Chunks for Reader {
     fn mode(&self) -> Option<u32> {
         self.mode
     }
-}
-
-#[cfg(unix)]
-fn mode(metadata: &Metadata) -> Option<u32> {
-    Some(std::os::unix::fs::MetadataExt::mode(metadata))
-}
-
-#[cfg(not(unix))]
-fn mode(_metadata: &Metadata) -> Option<u32> {
-    None
 }
 
 /// The checksum of what is in a file now, if it is there. `heard` is called for each chunk, and says whether to go on.
